@@ -1,0 +1,30 @@
+"""Stochastic discrete layers for Keras whose gradients are unbiased, quiet and fast."""
+
+import keras as _keras
+
+if _keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "tf_relax needs Keras on the TensorFlow backend, and Keras runs on "
+        f"'{_keras.backend.backend()}'. Set the environment variable KERAS_BACKEND=tensorflow before "
+        "anything imports keras."
+    )
+
+from tf_relax import estimators, layers, losses, metrics, relaxations, sites, surrogates, training
+from tf_relax.sites import record
+from tf_relax.training import RelaxModel, RelaxOptimizer
+from tf_relax.version import __version__
+
+__all__ = [
+    "RelaxModel",
+    "RelaxOptimizer",
+    "__version__",
+    "estimators",
+    "layers",
+    "losses",
+    "metrics",
+    "record",
+    "relaxations",
+    "sites",
+    "surrogates",
+    "training",
+]

@@ -1,0 +1,6 @@
+"""Keras layers: thin shells over a relaxation plus a surrogate."""
+
+from tf_relax.layers.relax_bernoulli import RelaxBernoulli
+from tf_relax.layers.stochastic import Stochastic
+
+__all__ = ["RelaxBernoulli", "Stochastic"]

@@ -1,0 +1,220 @@
+"""What every stochastic layer shares: a thin shell over a relaxation plus a surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_relax import surrogates
+from tf_relax.relaxations import Relaxation
+from tf_relax.sites.handler import current_handler
+from tf_relax.surrogates import Surrogate, mark_surrogate_variables
+
+_INFERENCE = ("sample", "mode", "mean")
+_SEED_STATE = "seed_state"
+
+
+class Stochastic(keras.layers.Layer):
+    """Base of the stochastic layers: logits in, hard samples out.
+
+    Subclasses provide `relaxation`. The layer owns everything that its gradient estimator learns:
+    the temperature (through its logarithm, so it stays positive) and the scale of the relaxed
+    objective, the surrogate, and the running mean of the objective that a baseline needs.
+
+    Args:
+        temperature: initial temperature t > 0 of `relax(z, t)`.
+        scale: initial factor of the objective at relaxed inputs in the surrogate.
+        surrogate: a `tf_relax.surrogates.Surrogate` or its name: "objective", "network", "sum".
+        inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
+        seed: integer seed of the noise.
+        check_numerics: whether to stop with an error that names the layer when logits contain NaN
+            or infinity. Such checks do not exist under XLA: the option turns `jit_compile` off.
+    """
+
+    relaxation: Relaxation
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        scale: float = 1.0,
+        surrogate: str | Surrogate = "sum",
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
+        **kwargs: Any,
+    ):
+        # No autocast: noise, z and log-probabilities need float32 under any dtype policy.
+        super().__init__(autocast=False, **kwargs)
+        if not temperature > 0:
+            raise ValueError(
+                f"{self._label()} needs a temperature above 0. Received: {temperature}"
+            )
+        if inference not in _INFERENCE:
+            raise ValueError(
+                f"{self._label()}: `inference` must be one of {_INFERENCE}. Received: {inference!r}"
+            )
+        self.noise_dtype = "float64" if self.variable_dtype == "float64" else "float32"
+        self.initial_temperature = temperature
+        self.initial_scale = scale
+        self.surrogate = surrogates.get(surrogate, dtype=self.noise_dtype)
+        self.inference = inference
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.check_numerics = check_numerics
+        if check_numerics:
+            self.supports_jit = False
+
+    def _label(self) -> str:
+        return f"{type(self).__name__} '{self.name}'"
+
+    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
+        if len(logits_shape) < 1:
+            raise ValueError(
+                f"{self._label()} needs logits of shape [batch, *event]. Received a scalar."
+            )
+        self.log_temperature = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(np.log(self.initial_temperature)),
+            dtype=self.noise_dtype,
+            name="log_temperature",
+        )
+        self.scale = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(self.initial_scale),
+            dtype=self.noise_dtype,
+            name="scale",
+        )
+        self.baseline = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            trainable=False,
+            dtype=self.noise_dtype,
+            name="baseline",
+        )
+        self.surrogate.build(logits_shape, logits_shape, context_shape)
+        mark_surrogate_variables([*self.objective_variables, *self.surrogate.trainable_variables])
+
+    @property
+    def temperature(self) -> tf.Tensor:
+        """Temperature t of `relax(z, t)`."""
+        return tf.exp(self.log_temperature.value)
+
+    @property
+    def objective_variables(self) -> list[keras.Variable]:
+        """Surrogate variables that act through the objective at relaxed inputs."""
+        return [self.log_temperature, self.scale]
+
+    def noise(self, logits: tf.Tensor) -> tf.Tensor:
+        """Draws fresh noise for logits, `[batch, *event]`."""
+        return self.relaxation.noise(tf.shape(logits), logits.dtype, self.seed_generator)
+
+    def hard_output(self, logits: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """Returns the hard sample; differentiating it raises."""
+        label = self._label()
+
+        @tf.custom_gradient
+        def refuse_gradient(logits: tf.Tensor, b: tf.Tensor) -> Any:
+            def gradient(*upstream: tf.Tensor) -> Any:
+                raise RuntimeError(
+                    f"{label} returns discrete samples, which have no derivative: backpropagation "
+                    "through them would train the layers before it with a zero or biased gradient. "
+                    "Build the model as a tf_relax.RelaxModel and train it with `fit`, or wrap the "
+                    "sample in tf.stop_gradient if no gradient is wanted."
+                )
+
+            return tf.identity(b), gradient
+
+        return tf.cast(refuse_gradient(logits, b), self.compute_dtype)
+
+    def relaxed_output(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns `relax(z, t)` with the layer's temperature."""
+        return tf.cast(self.relaxation.relax(z, self.temperature), self.compute_dtype)
+
+    def call(
+        self,
+        logits: tf.Tensor,
+        context: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        logits = self._as_logits(logits)
+        if context is not None:
+            context = tf.cast(context, logits.dtype)
+        handler = current_handler()
+        always = handler is not None and handler.always_samples
+        sampled = bool(training) or self.inference == "sample" or always
+        if sampled and handler is not None:
+            output = handler.visit(self, logits, context)
+        elif sampled:
+            draw = self.relaxation.sample(logits, self.noise(logits))
+            output = self.hard_output(logits, draw.b)
+        elif self.inference == "mode":
+            output = self.hard_output(logits, self.relaxation.mode(logits))
+        else:
+            output = tf.cast(self.relaxation.mean(logits), self.compute_dtype)
+        method = None if handler is None else handler.divergence
+        self.add_divergence(logits, output if sampled else None, method)
+        return output
+
+    def add_divergence(
+        self, logits: tf.Tensor, sample: tf.Tensor | None, method: str | None
+    ) -> None:
+        """Adds the divergence from the layer's prior to the objective, where it has one.
+
+        Args:
+            logits: `[batch, *event]`.
+            sample: what the layer returned, or `None` if it did not draw a sample.
+            method: how to compute it; `None` is the layer's own choice.
+        """
+
+    def add_per_example_loss(self, per_example: tf.Tensor) -> None:
+        """Adds a cost per example, `[batch]`, whose mean joins the loss."""
+        # Keras sums what add_loss is given: dividing here makes the sum the mean over examples.
+        batch = tf.cast(tf.shape(per_example)[0], per_example.dtype)
+        self.add_loss(per_example / batch)
+
+    def _as_logits(self, logits: Any) -> tf.Tensor:
+        logits = tf.convert_to_tensor(logits)
+        if not logits.dtype.is_floating:
+            raise TypeError(
+                f"{self._label()} needs floating-point logits. Received dtype {logits.dtype.name}: "
+                "pass the output of a layer such as Dense, not labels or indices."
+            )
+        logits = tf.cast(logits, self.noise_dtype)
+        if self.check_numerics:
+            logits = tf.debugging.check_numerics(logits, f"Logits of {self._label()}")
+        return logits
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        # Keras saves the state of no seed generator; with it, training resumes bit by bit.
+        store[_SEED_STATE] = np.asarray(self.seed_generator.state)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        super().load_own_variables({key: store[key] for key in store.keys() if key != _SEED_STATE})
+        if _SEED_STATE in store.keys():
+            self.seed_generator.state.assign(store[_SEED_STATE])
+
+    def compute_output_shape(self, logits_shape: Any, context_shape: Any = None) -> Any:
+        return logits_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("autocast", None)
+        return {
+            **config,
+            "temperature": self.initial_temperature,
+            "scale": self.initial_scale,
+            "surrogate": keras.saving.serialize_keras_object(self.surrogate),
+            "inference": self.inference,
+            "seed": self.seed,
+            "check_numerics": self.check_numerics,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Stochastic:
+        surrogate = keras.saving.deserialize_keras_object(config["surrogate"])
+        return cls(**{**config, "surrogate": surrogate})

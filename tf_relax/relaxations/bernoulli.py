@@ -1,0 +1,72 @@
+"""Independent Bernoulli units behind logistic noise, in forms that hold in float32 for |a| <= 80."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax.relaxations.relaxation import Draw, Relaxation
+
+
+class Bernoulli(Relaxation):
+    r"""Bernoulli units ``b = 1[z > 0]`` with ``z = a + l``, ``l`` logistic.
+
+    With ``s = 2b - 1`` the conditional sample of Tucker et al. (2017), REBAR, appendix C, is
+    ``z~ = s softplus(l' + softplus(s a))``. The textbook form in uniform space,
+    ``v' = v p + 1 - p``, puts z~ on the wrong side of zero or at infinity in float32 once
+    ``|a|`` reaches 20; this one is exact to rounding up to 80.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> bernoulli = Bernoulli()
+    >>> draw = bernoulli.sample(tf.constant([[80.0, -80.0]]), noise=tf.constant([[0.5, 0.5]]))
+    >>> print(draw.b.numpy(), draw.z.numpy())
+    [[1. 0.]] [[ 80.5 -79.5]]
+    """
+
+    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
+        dtype = tf.as_dtype(dtype)
+        # TensorFlow's uniforms are multiples of 2^-23 (2^-52 in float64). Half a step more makes
+        # them symmetric around 1/2 and keeps both 0 and 1 out, hence both logarithms finite.
+        half_step = 2.0**-53 if dtype == tf.float64 else 2.0**-24
+        u = keras.random.uniform(shape, dtype=dtype.name, seed=seed) + half_step
+        return tf.math.log(u) - tf.math.log1p(-u)
+
+    def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
+        z = a + noise
+        return Draw(noise=noise, z=z, b=tf.cast(z > 0, z.dtype))
+
+    def log_prob(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        # Linear in b, so that it is defined at relaxed samples too.
+        return b * a - tf.nn.softplus(a)
+
+    def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        s = 2 * draw.b - 1
+        return s * tf.sigmoid(-s * a)  # = b - sigmoid(a), without its cancellation
+
+    def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
+        s = 2 * draw.b - 1
+        return s * tf.nn.softplus(noise + tf.nn.softplus(s * a))
+
+    def conditional_vjp(
+        self, a: tf.Tensor, draw: Draw, z_tilde: tf.Tensor, h: tf.Tensor
+    ) -> tf.Tensor:
+        s = 2 * draw.b - 1
+        return -tf.sigmoid(s * a) * tf.math.expm1(-tf.abs(z_tilde)) * h
+
+    def delta_vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
+        s = 2 * draw.b - 1
+        # 1 - dz~/da, written as a sum of positive terms: nothing cancels where it is near zero.
+        return (tf.sigmoid(-s * a) + tf.sigmoid(s * a) * tf.exp(-tf.abs(draw.z))) * h
+
+    def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(z / temperature)
+
+    def mean(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(a)
+
+    def mode(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.cast(a > 0, a.dtype)

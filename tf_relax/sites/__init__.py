@@ -1,0 +1,18 @@
+"""Record and replay: how stochastic layers and training meet."""
+
+from tf_relax.sites.dependence import depends_on
+from tf_relax.sites.handler import Handler, current_handler
+from tf_relax.sites.record import Record, record
+from tf_relax.sites.replay import Replay
+from tf_relax.sites.site import Site, Sites
+
+__all__ = [
+    "Handler",
+    "Record",
+    "Replay",
+    "Site",
+    "Sites",
+    "current_handler",
+    "depends_on",
+    "record",
+]

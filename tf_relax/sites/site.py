@@ -1,0 +1,84 @@
+"""One call of a stochastic layer, and the calls of one pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from tf_relax.relaxations import Draw
+from tf_relax.sites.dependence import depends_on
+
+
+@dataclasses.dataclass(eq=False)
+class Site:
+    """One call of a stochastic layer.
+
+    Attributes:
+        layer: the layer that was called.
+        name: the layer's name; further calls of a shared layer count up: `code`, `code[1]`, ...
+        logits: parameters of the distribution, `[batch, *event]`, float32 or better.
+        context: what the layer's surrogate may look at besides `z` and the logits, or `None`.
+        draw: noise, relaxed `z` and hard `b`.
+        z_tilde: a sample of `z | b`, or `None` where none was asked for.
+        output: what the layer returned.
+    """
+
+    layer: Any
+    name: str
+    logits: tf.Tensor
+    context: tf.Tensor | None
+    draw: Draw
+    z_tilde: tf.Tensor | None = None
+    output: tf.Tensor | None = None
+
+    @property
+    def z(self) -> tf.Tensor:
+        """Relaxed sample, shaped like the logits."""
+        return self.draw.z
+
+    @property
+    def b(self) -> tf.Tensor:
+        """Hard sample, shaped like the logits."""
+        return self.draw.b
+
+
+class Sites(list[Site]):
+    """The sites of one pass, in the order of their calls."""
+
+    # Whether examples reach each other's objective (batch statistics of samples). Then only the
+    # sum over the batch is an objective that every example's logits can be held accountable for.
+    batch_coupled = False
+    _levels: list[list[Site]] | None = None
+
+    def signal(self, per_example: tf.Tensor) -> tf.Tensor:
+        """Returns what the score of an example is multiplied with: its own value, or the batch's."""
+        return tf.reduce_sum(per_example, keepdims=True) if self.batch_coupled else per_example
+
+    def levels(self) -> list[list[Site]]:
+        """Groups the sites so that within a group none is upstream of another.
+
+        In a graph, dependence is read off the graph and holds whether or not the path between two
+        sites is differentiable. Eagerly there is no graph to read: every site is then a level of
+        its own, which is correct for any program and only costs more replays.
+        """
+        if self._levels is not None:
+            return self._levels
+        depths: list[int] = []
+        for index, site in enumerate(self):
+            if tf.executing_eagerly():
+                depths.append(index)
+                continue
+            inputs = [site.logits] if site.context is None else [site.logits, site.context]
+            upstream = [
+                depth
+                for depth, earlier in zip(depths, self, strict=False)
+                if depends_on(inputs, [earlier.output])
+            ]
+            depths.append(1 + max(upstream, default=-1))
+        self._levels = [
+            [site for site, depth in zip(self, depths, strict=True) if depth == level]
+            for level in sorted(set(depths))
+        ]
+        return self._levels

@@ -1,0 +1,31 @@
+"""The objective at relaxed inputs as a surrogate."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_relax.surrogates.surrogate import Surrogate
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class Objective(Surrogate):
+    r"""The objective at relaxed inputs and a free intercept, ``c(z) = scale f(relax(z, t)) + beta``.
+
+    REBAR's surrogate (Tucker et al. 2017, section 3) plus ``beta``: on objectives that are
+    symmetric in the two values of a unit, the constant alone removes most of the variance.
+
+    Example:
+
+    >>> import tf_relax
+    >>> layer = tf_relax.layers.RelaxBernoulli(surrogate=tf_relax.surrogates.Objective())
+    """
+
+    uses_objective = True
+    needs_objective = True
+
+    def build(self, z_shape, logits_shape=None, context_shape=None):
+        self.intercept = self.add_weight(shape=(), initializer="zeros", name="intercept")
+
+    def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
+        return tf.fill(tf.shape(z)[:1], self.intercept.value)
