@@ -22,6 +22,17 @@ def logistic_rule(split: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray
     return np.concatenate([left, right]), np.concatenate([below * dv, above * dv])
 
 
+def conditional_noise(nodes: int = 32) -> np.ndarray:
+    """Logistic noise of z~ at the quantiles where `logistic_rule` puts z given its side.
+
+    An independent estimate is a sum of terms that depend on z or on z~ but never on both, so its
+    expectation needs no grid over both: any nodes that integrate each of them will do.
+    """
+    x, _ = np.polynomial.legendre.leggauss(nodes)
+    v = (x + 1) / 2
+    return np.tile(np.log(v) - np.log1p(-v), 2)
+
+
 def sigmoid(a: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(a / 2))
 
