@@ -5,8 +5,8 @@ import keras as _keras
 if _keras.backend.backend() != "tensorflow":
     raise ImportError(
         "tf_relax needs Keras on the TensorFlow backend, and Keras runs on "
-        f"'{_keras.backend.backend()}'. Set the environment variable KERAS_BACKEND=tensorflow before "
-        "anything imports keras."
+        f"'{_keras.backend.backend()}'. Set the environment variable KERAS_BACKEND=tensorflow "
+        "before anything imports keras."
     )
 
 from tf_relax import estimators, layers, losses, metrics, relaxations, sites, surrogates, training

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import tensorflow as tf
-from oracles import logistic_rule, product_grid, sigmoid
 
 import tf_relax
+from tests.oracles import logistic_rule, product_grid, sigmoid
 
 TARGET = 0.3
 

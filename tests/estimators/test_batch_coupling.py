@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import binary_strings, logistic_rule, product_grid
 
 import tf_relax
+from tests.oracles import binary_strings, logistic_rule, product_grid
 from tf_relax.estimators import Rebar, Reinforce, Relax
 
 X = tf.constant([[0.5], [-1.0]], "float64")
@@ -42,7 +42,11 @@ def normalised_samples():
 
 def exact_gradient(model):
     """Gradient of E[mean f] in the encoder's weights, over the four samples of two examples."""
-    encoder, norm, *decoder = [model.get_layer("encoder"), model.get_layer("norm"), *model.layers[-2:]]
+    encoder, norm, *decoder = [
+        model.get_layer("encoder"),
+        model.get_layer("norm"),
+        *model.layers[-2:],
+    ]
     with tf.GradientTape() as tape:
         total = 0.0
         logits = encoder(X)

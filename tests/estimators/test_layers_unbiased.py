@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import binary_strings, conditional_noise, logistic_rule, product_grid
 
 import tf_relax
+from tests.oracles import binary_strings, conditional_noise, logistic_rule, product_grid
 from tf_relax.estimators import Estimate, Rebar, Reinforce, Relax
 from tf_relax.sites import Handler
 
@@ -110,7 +110,9 @@ def enumerated_gradients(model):
             log_q = tf.reduce_sum(b_1 * a_1 - tf.nn.softplus(a_1), axis=1)
             log_q += tf.reduce_sum(b_2 * a_2 - tf.nn.softplus(a_2), axis=1)
             total += tf.reduce_mean(tf.exp(log_q) * f)
-    return {v.path: g for v, g in zip(variables, tape.gradient(total, [v.value for v in variables]))}
+    return {
+        v.path: g for v, g in zip(variables, tape.gradient(total, [v.value for v in variables]))
+    }
 
 
 def quadrature_rows(model, nodes):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (one mutation a line)
 """The proofs can fail: flipping any sign in the estimator's equations breaks unbiasedness."""
 
 import inspect
@@ -5,8 +6,8 @@ import types
 
 import keras
 import pytest
-from estimators.one_bernoulli import exact_gradient, integrated_estimate, one_bernoulli
 
+from tests.estimators.one_bernoulli import exact_gradient, integrated_estimate, one_bernoulli
 from tf_relax.estimators import control_variate, score_function
 from tf_relax.relaxations import bernoulli
 
@@ -70,7 +71,9 @@ def mutate(module, right, wrong):
     assert source.count(right) == 1, f"the equation has changed: {right!r}"
     mutant = types.ModuleType(module.__name__ + "_mutant")
     # Without registration: the mutant's classes must not replace the real ones in Keras.
-    source = source.replace("@keras.saving.register_keras_serializable", "@(lambda package: lambda c: c)")
+    source = source.replace(
+        "@keras.saving.register_keras_serializable", "@(lambda package: lambda c: c)"
+    )
     exec(compile(source.replace(right, wrong), module.__name__, "exec"), mutant.__dict__)
     return mutant
 

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from estimators.one_bernoulli import (
+
+import tf_relax
+from tests.estimators.one_bernoulli import (
     TARGET,
     exact_gradient,
     integrated_estimate,
     one_bernoulli,
     set_integers,
 )
-from oracles import logistic_rule, sigmoid
-
-import tf_relax
+from tests.oracles import logistic_rule, sigmoid
 from tf_relax.estimators import Rebar, Reinforce, Relax
 
 UNBIASED = [
@@ -48,7 +48,9 @@ def test_one_bernoulli(estimator, logit, kl):
 
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize("estimator", [Relax(), Relax(coupled=False), Rebar(), Reinforce()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [Relax(), Relax(coupled=False), Rebar(), Reinforce()], ids=repr
+)
 def test_one_bernoulli_compiled(estimator, mode):
     model = one_bernoulli(0.25)
     model.compile("sgd", loss="mse", estimator=estimator)

@@ -52,9 +52,7 @@ class ControlVariate(Estimator):
                 if self.coupled:
                     pathwise = relaxation.delta_vjp(a, draw, h[k])
                 else:
-                    pathwise = h[k] - relaxation.conditional_vjp(
-                        a, draw, z_tilde[k], h_tilde[k]
-                    )
+                    pathwise = h[k] - relaxation.conditional_vjp(a, draw, z_tilde[k], h_tilde[k])
                 gradients[site] = along_event(f - c[k], score) * score + pathwise
         g = [gradients[site] for site in sites]
         return Estimate(g, surrogate_loss=squared_gradient(g))

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_relax.sites import Site, Sites
 
+
 class Replay(Protocol):
     """The objective as a function of relaxed samples.
 

@@ -36,4 +36,3 @@ def bernoulli_divergence(
         # Both log-probabilities are linear in the sample, so this holds at relaxed samples as well.
         divergence = q.log_prob(sample) - p.log_prob(sample)
     return sum_event(divergence)
-

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.layers.prior import ANALYTIC, SAMPLED, bernoulli_divergence
-from tf_relax.layers.stochastic import Stochastic
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
 from tf_relax.relaxations import Bernoulli
 from tf_relax.surrogates import Surrogate
 
@@ -51,8 +51,9 @@ class RelaxBernoulli(Stochastic):
     Raises:
         TypeError: for logits that are not floating point.
         ValueError: for a temperature that is not positive and for unknown options.
-        RuntimeError: when its samples are differentiated outside a `RelaxModel`, and when it is
-            recorded inside a `map_fn`, a recurrent loop or an inner `tf.function`.
+        LookupError: (TensorFlow's) when its samples are differentiated outside a `RelaxModel`.
+        RuntimeError: when it is recorded inside a `map_fn`, a recurrent loop or an inner
+            `tf.function`.
 
     Example:
 
@@ -151,7 +152,7 @@ class RelaxBernoulli(Stochastic):
         method = ANALYTIC if sample is None else method or self.kl
         sample = None if sample is None else tf.cast(sample, logits.dtype)
         divergence = bernoulli_divergence(logits, self.prior_logits, sample, method)
-        self.add_per_example_loss(weight * divergence)
+        add_per_example_loss(self, weight * divergence)
 
     def get_config(self) -> dict[str, Any]:
         prior = self.prior.tolist() if isinstance(self.prior, np.ndarray) else self.prior

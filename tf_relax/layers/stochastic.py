@@ -114,21 +114,17 @@ class Stochastic(keras.layers.Layer):
 
     def hard_output(self, logits: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """Returns the hard sample; differentiating it raises."""
-        label = self._label()
-
-        @tf.custom_gradient
-        def refuse_gradient(logits: tf.Tensor, b: tf.Tensor) -> Any:
-            def gradient(*upstream: tf.Tensor) -> Any:
-                raise RuntimeError(
-                    f"{label} returns discrete samples, which have no derivative: backpropagation "
-                    "through them would train the layers before it with a zero or biased gradient. "
-                    "Build the model as a tf_relax.RelaxModel and train it with `fit`, or wrap the "
-                    "sample in tf.stop_gradient if no gradient is wanted."
-                )
-
-            return tf.identity(b), gradient
-
-        return tf.cast(refuse_gradient(logits, b), self.compute_dtype)
+        message = (
+            f"{self._label()} returns discrete samples, which have no derivative: backpropagation "
+            "through them would train the layers before it with a zero or biased gradient. Build "
+            "the model as a tf_relax.RelaxModel and train it with `fit`, or wrap the sample in "
+            "tf.stop_gradient if no gradient is wanted."
+        )
+        # b is cut off from the logits, so the refusal rides on a zero that is not. (A custom
+        # gradient that raises would do as well, but saving a model traces custom gradients.)
+        zero = tf.raw_ops.PreventGradient(input=logits - tf.stop_gradient(logits), message=message)
+        zero = tf.where(tf.math.is_finite(zero), zero, tf.zeros_like(zero))
+        return tf.cast(b + zero, self.compute_dtype)
 
     def relaxed_output(self, z: tf.Tensor) -> tf.Tensor:
         """Returns `relax(z, t)` with the layer's temperature."""
@@ -169,12 +165,6 @@ class Stochastic(keras.layers.Layer):
             sample: what the layer returned, or `None` if it did not draw a sample.
             method: how to compute it; `None` is the layer's own choice.
         """
-
-    def add_per_example_loss(self, per_example: tf.Tensor) -> None:
-        """Adds a cost per example, `[batch]`, whose mean joins the loss."""
-        # Keras sums what add_loss is given: dividing here makes the sum the mean over examples.
-        batch = tf.cast(tf.shape(per_example)[0], per_example.dtype)
-        self.add_loss(per_example / batch)
 
     def _as_logits(self, logits: Any) -> tf.Tensor:
         logits = tf.convert_to_tensor(logits)
@@ -218,3 +208,12 @@ class Stochastic(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> Stochastic:
         surrogate = keras.saving.deserialize_keras_object(config["surrogate"])
         return cls(**{**config, "surrogate": surrogate})
+
+
+def add_per_example_loss(layer: keras.layers.Layer, per_example: tf.Tensor) -> None:
+    """Adds a cost per example, `[batch]`, to a layer; its mean joins the loss.
+
+    Keras sums what `add_loss` is given: dividing by the batch makes that sum a mean.
+    """
+    batch = tf.cast(tf.shape(per_example)[0], per_example.dtype)
+    layer.add_loss(per_example / batch)

@@ -42,7 +42,7 @@ class BlackBox(keras.losses.Loss):
         fn: Callable[[np.ndarray, np.ndarray], np.ndarray],
         reduction: str = "sum_over_batch_size",
         name: str = "black_box",
-        dtype=None,
+        dtype: Any = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if not callable(fn):

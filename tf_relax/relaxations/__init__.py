@@ -1,4 +1,4 @@
-"""What is random: hard samples ``b = H(z)``, relaxed ``z ~ p(z|a)``, conditional ``z~ ~ p(z|b, a)``."""
+"""What is random: hard ``b = H(z)``, relaxed ``z ~ p(z|a)``, conditional ``z~ ~ p(z|b, a)``."""
 
 from tf_relax.relaxations.bernoulli import Bernoulli
 from tf_relax.relaxations.relaxation import Draw, Relaxation

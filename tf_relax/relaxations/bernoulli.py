@@ -1,4 +1,4 @@
-"""Independent Bernoulli units behind logistic noise, in forms that hold in float32 for |a| <= 80."""
+"""Independent Bernoulli units behind logistic noise, stable in float32 for |a| <= 80."""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ class Record(Handler):
         self._check_graph(layer)
         position = len(self.sites)
         calls = sum(site.layer is layer for site in self.sites)
-        draw = layer.relaxation.sample(logits, self._draw_noise(self._noise, position, layer, logits))
+        draw = layer.relaxation.sample(
+            logits, self._draw_noise(self._noise, position, layer, logits)
+        )
         site = Site(
             layer=layer,
             name=f"{layer.name}[{calls}]" if calls else layer.name,

@@ -14,15 +14,14 @@ from tf_relax.sites.site import Site, Sites
 class Replay(Handler):
     """Repeats a recorded pass as a function of the relaxed samples of some sites.
 
-    Sites before `level` return their hard samples again. Those of `level` return the given `z`,
+    Sites of earlier levels return their hard samples again. Those of `level` return the given `z`,
     relaxed. All others recompute their `z` from the logits that they now receive and the noise of
     the recorded pass, and return it relaxed: that noise is independent of the sites of `level`, so
     the replay is a fixed function of their `z` and the estimator stays unbiased.
 
     Args:
         sites: the recorded pass.
-        levels_before: the sites that stay hard.
-        level: the sites whose `z` is given.
+        level: the sites whose `z` is given, one of `sites.levels()`.
         z: one tensor per site of `level`, shaped like its logits.
     """
 
@@ -31,13 +30,14 @@ class Replay(Handler):
     def __init__(
         self,
         sites: Sites,
-        levels_before: Sequence[Site],
         level: Sequence[Site],
         z: Sequence[tf.Tensor],
     ):
         self._remaining = list(sites)
-        self._hard = list(levels_before)
-        self._given = list(zip(level, z, strict=True))
+        levels = sites.levels()
+        depth = next(k for k, other in enumerate(levels) if level[0] in other)
+        self._hard = [site for earlier in levels[:depth] for site in earlier]
+        self._given = dict(zip(level, z, strict=True))
 
     def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
         self._check_graph(layer)
@@ -50,7 +50,6 @@ class Replay(Handler):
         site = self._remaining.pop(0)
         if site in self._hard:
             return tf.stop_gradient(site.output)
-        for given, z in self._given:
-            if given is site:
-                return layer.relaxed_output(z)
+        if site in self._given:
+            return layer.relaxed_output(self._given[site])
         return layer.relaxed_output(layer.relaxation.sample(logits, site.draw.noise).z)

@@ -53,7 +53,7 @@ class Sites(list[Site]):
     _levels: list[list[Site]] | None = None
 
     def signal(self, per_example: tf.Tensor) -> tf.Tensor:
-        """Returns what the score of an example is multiplied with: its own value, or the batch's."""
+        """Returns what multiplies the score of an example: its own value, or the batch's."""
         return tf.reduce_sum(per_example, keepdims=True) if self.batch_coupled else per_example
 
     def levels(self) -> list[list[Site]]:

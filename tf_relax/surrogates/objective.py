@@ -10,7 +10,7 @@ from tf_relax.surrogates.surrogate import Surrogate
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Objective(Surrogate):
-    r"""The objective at relaxed inputs and a free intercept, ``c(z) = scale f(relax(z, t)) + beta``.
+    r"""The objective at relaxed inputs plus a free intercept, ``scale f(relax(z, t)) + beta``.
 
     REBAR's surrogate (Tucker et al. 2017, section 3) plus ``beta``: on objectives that are
     symmetric in the two values of a unit, the constant alone removes most of the variance.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -25,3 +27,7 @@ class Surrogate(keras.layers.Layer):
     def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         """Returns ``r(z)``, one value per example, `[batch]`."""
         raise NotImplementedError(f"{type(self).__name__} does not implement `call`.")
+
+    def get_config(self) -> dict[str, Any]:
+        # Overridden so that Keras does not record the arguments of the constructor by itself.
+        return super().get_config()

@@ -102,7 +102,7 @@ def check_losses(losses: Iterable[Any], y: Any, y_pred: Any) -> None:
     else:
         pairs = [(loss, y, y_pred) for loss in losses]
     for loss, y_true, prediction in pairs:
-        if isinstance(loss, BlackBox) or isinstance(loss, str) or loss is None:
+        if isinstance(loss, (BlackBox, str)) or loss is None:
             continue  # checks itself; known to be per example; no loss
         function = loss.call if isinstance(loss, keras.losses.Loss) else loss
         value = function(tf.convert_to_tensor(y_true), tf.convert_to_tensor(prediction))

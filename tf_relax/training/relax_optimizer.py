@@ -25,8 +25,7 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
     Args:
         optimizer: The main optimizer: anything `keras.optimizers.get` accepts, that is a name, a
             config dictionary or an optimizer.
-        surrogate_optimizer: The optimizer of the surrogates' variables, likewise. Two optimizer
-            objects of one class need different names if `Model.get_state_tree` is to be used.
+        surrogate_optimizer: The optimizer of the surrogates' variables, likewise.
         name: Name of the pair.
         **kwargs: Not supported. Clipping, weight decay, moving averages, gradient accumulation
             and learning rates are set on the two optimizers.
@@ -65,12 +64,6 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
                 "RelaxOptimizer(keras.optimizers.Adam(1e-3, clipnorm=1.0), "
                 "surrogate_optimizer=keras.optimizers.Adam(1e-2))."
             )
-        if isinstance(surrogate_optimizer, str):
-            # Two optimizers called "adam" would give their variables the same paths.
-            surrogate_optimizer = {
-                "class_name": surrogate_optimizer,
-                "config": {"name": "surrogate_optimizer"},
-            }
         # The base class insists on a learning rate; this one is neither read nor saved.
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = _resolve(optimizer, "optimizer")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
@@ -22,7 +21,9 @@ def is_sequential(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return isinstance(layers, (list, tuple)) and "outputs" not in kwargs
 
 
-@functools.cache
+_variants: dict[tuple[type, type], type] = {}
+
+
 def variant(cls: type[keras.Model], base: type[keras.Model]) -> type[keras.Model]:
     """Returns a subclass of `cls` that is built like `base`.
 
@@ -31,13 +32,16 @@ def variant(cls: type[keras.Model], base: type[keras.Model]) -> type[keras.Model
     each style leaves `cls` as it is. It keeps the name and module of `cls`: saved models refer to
     those, and loading passes through `cls` again.
     """
+    if (cls, base) in _variants:
+        return _variants[cls, base]
     namespace = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         "_style": base,
     }
-    return type(cls.__name__, (cls, base), namespace)
+    _variants[cls, base] = type(cls.__name__, (cls, base), namespace)
+    return _variants[cls, base]
 
 
 def style_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> type[keras.Model] | None:

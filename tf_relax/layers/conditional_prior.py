@@ -1,0 +1,68 @@
+"""A prior that is itself computed from later samples: hierarchies of Bernoulli layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tf_relax.layers.prior import SAMPLED
+from tf_relax.layers.stochastic import add_per_example_loss
+from tf_relax.relaxations.event import sum_event
+from tf_relax.sites.handler import current_handler
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class ConditionalPrior(keras.layers.Layer):
+    r"""Holds the samples of one Bernoulli layer against a prior computed from a deeper one.
+
+    For ``q(b_1 | x) q(b_2 | b_1)`` and ``p(b_2) p(b_1 | b_2) p(x | b_1)`` it adds
+    ``E log q(b_1 | x) - log p(b_1 | b_2)`` per example to the objective and passes ``b_1`` through.
+    The first term is the entropy of q in closed form; the second cannot be, because ``b_2`` depends
+    on ``b_1``, and is taken at the sample.
+
+    Call arguments:
+        sample: samples of a `RelaxBernoulli(prior=None)`, `[batch, *event]`.
+        logits: the logits that they were drawn from, `[batch, *event]`.
+        prior_logits: logits of ``p(b_1 | b_2)``, `[batch, *event]`.
+
+    Returns:
+        The samples.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> x = keras.Input((20,))
+    >>> a_1 = keras.layers.Dense(8)(x)
+    >>> b_1 = tf_relax.layers.RelaxBernoulli()(a_1)
+    >>> b_2 = tf_relax.layers.RelaxBernoulli(prior="learned")(keras.layers.Dense(4)(b_1))
+    >>> b_1 = tf_relax.layers.ConditionalPrior()(b_1, a_1, keras.layers.Dense(8)(b_2))
+    """
+
+    def __init__(self, **kwargs: Any):
+        # As in the stochastic layers, log-probabilities need float32 under any dtype policy.
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, sample: tf.Tensor, logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
+        b, a, prior = (tf.cast(tensor, dtype) for tensor in (sample, logits, prior_logits))
+        q, p = tfd.Bernoulli(logits=a), tfd.Bernoulli(logits=prior)
+        handler = current_handler()
+        sampled = handler is not None and handler.divergence == SAMPLED
+        log_q = q.log_prob(b) if sampled else -q.entropy()
+        add_per_example_loss(self, sum_event(log_q - p.log_prob(b)))
+        return sample
+
+    def compute_output_shape(
+        self, sample_shape: Any, logits_shape: Any, prior_logits_shape: Any
+    ) -> Any:
+        return sample_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("autocast", None)
+        return config
