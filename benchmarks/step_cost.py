@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     def seconds(model: keras.Model) -> float:
         start = time.perf_counter()
-        model.fit(data, steps_per_epoch=arguments.steps, epochs=1, verbose=0)
+        model.fit(data, steps_per_epoch=arguments.steps, epochs=1, shuffle=False, verbose=0)
         return (time.perf_counter() - start) / arguments.steps
 
     for model in tqdm(models.values(), desc="compiling"):

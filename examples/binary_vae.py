@@ -113,6 +113,7 @@ def fit(
         images,
         epochs=epochs,
         steps_per_epoch=steps // epochs,
+        shuffle=False,  # the dataset shuffles
         validation_data=(validation, validation),
         validation_batch_size=500,
     )

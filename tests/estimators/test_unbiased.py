@@ -112,8 +112,8 @@ def test_every_weight_with_a_learned_prior(estimator, kl):
                 total += tf.reduce_sum(tf.exp(log_q) * f)
         return tape.gradient(total, [v.value for v in model.trainable_variables])
 
-    rule = logistic_rule(-logit, nodes=10)
-    other = logistic_rule(0.0, nodes=10) if estimator.needs_conditional else ([0.0], [1.0])
+    rule = logistic_rule(-logit, nodes=16)
+    other = logistic_rule(0.0, nodes=16) if estimator.needs_conditional else ([0.0], [1.0])
     expected = dict(zip([v.path for v in model.trainable_variables], exact()))
     mean = dict.fromkeys(expected, 0.0)
     for l_z, w_z in zip(*rule):

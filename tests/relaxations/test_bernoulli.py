@@ -1,11 +1,10 @@
 """The Bernoulli relaxation: densities, derivatives, and float32 at large logits."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import logistic_rule, sigmoid
 
+from tests.oracles import logistic_rule, sigmoid
 from tf_relax.relaxations import Bernoulli
 
 bernoulli = Bernoulli()
@@ -33,10 +32,21 @@ def test_noise_is_logistic_and_finite():
 def test_extreme_uniforms_stay_finite_and_symmetric(monkeypatch):
     for dtype, resolution in (("float32", 2.0**-23), ("float64", 2.0**-52)):
         ends = tf.constant([0.0, 1.0 - resolution], dtype)
-        monkeypatch.setattr(keras.random, "uniform", lambda *a, ends=ends, **k: ends)
+        monkeypatch.setattr(tf.random, "stateless_uniform", lambda *a, ends=ends, **k: ends)
         low, high = bernoulli.noise((2,), dtype, seed=0).numpy()
         assert np.isfinite(low)
         assert low == pytest.approx(-high, rel=1e-6)
+
+
+def test_noise_is_the_same_in_every_mode():
+    """Philox by name: reproducible across eager, graph and XLA, which keras.random is not."""
+
+    def draw():
+        return bernoulli.noise((1000,), "float32", seed=7)
+
+    eager, graph, xla = draw(), tf.function(draw)(), tf.function(draw, jit_compile=True)()
+    np.testing.assert_array_equal(eager, graph)
+    np.testing.assert_allclose(eager, xla, rtol=1e-5, atol=1e-6)
 
 
 def test_probability_of_one_is_sigmoid():
@@ -70,7 +80,9 @@ def test_conditional_has_the_distribution_of_z_given_b():
             probability = sigmoid(0.7 if side else -0.7)
             flat, flat_weights = logistic_rule(0.0)
             z_tilde = bernoulli.conditional(a, one, tf.constant(flat))
-            assert probability * np.sum(flat_weights * g(z_tilde).numpy()) == pytest.approx(direct, abs=1e-9)
+            assert probability * np.sum(flat_weights * g(z_tilde).numpy()) == pytest.approx(
+                direct, abs=1e-9
+            )
 
 
 def test_conditional_derivative_against_finite_differences():

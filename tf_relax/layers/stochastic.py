@@ -95,7 +95,8 @@ class Stochastic(keras.layers.Layer):
             dtype=self.noise_dtype,
             name="baseline",
         )
-        self.surrogate.build(logits_shape, logits_shape, context_shape)
+        if not self.surrogate.built:  # a loader builds inner layers first
+            self.surrogate.build(logits_shape, logits_shape, context_shape)
         mark_surrogate_variables([*self.objective_variables, *self.surrogate.trainable_variables])
 
     @property

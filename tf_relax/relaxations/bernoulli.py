@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
+from tf_relax.relaxations.noise import open_uniform
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
 
@@ -28,11 +28,7 @@ class Bernoulli(Relaxation):
     """
 
     def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        dtype = tf.as_dtype(dtype)
-        # TensorFlow's uniforms are multiples of 2^-23 (2^-52 in float64). Half a step more makes
-        # them symmetric around 1/2 and keeps both 0 and 1 out, hence both logarithms finite.
-        half_step = 2.0**-53 if dtype == tf.float64 else 2.0**-24
-        u = keras.random.uniform(shape, dtype=dtype.name, seed=seed) + half_step
+        u = open_uniform(shape, dtype, seed)
         return tf.math.log(u) - tf.math.log1p(-u)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:

@@ -40,26 +40,36 @@ class Network(Surrogate):
         super().__init__(name=name, **kwargs)
         self.units = tuple(units)
         self.activation = keras.activations.get(activation)
-        self._hidden = [
-            keras.layers.Dense(size, activation=self.activation, dtype=self.dtype_policy)
-            for size in self.units
-        ]
-        # The bias of this layer is the free intercept.
-        self._output = keras.layers.Dense(1, kernel_initializer="zeros", dtype=self.dtype_policy)
+        # Two maps instead of one of the concatenation: the derivative in z, and its derivative in
+        # the weights, then pass through the first of them alone.
+        first, *rest = (*self.units, 1)
+        self._from_z = self._dense(first, last=not rest)
+        self._from_others = self._dense(first, last=not rest, use_bias=False)
+        self._layers_above = [self._dense(size, last=k == len(rest) - 1) for k, size in enumerate(rest)]
+
+    def _dense(self, size: int, last: bool, **options: Any) -> keras.layers.Dense:
+        # The bias of the last layer is the free intercept.
+        kernel = "zeros" if last else "glorot_uniform"
+        return keras.layers.Dense(
+            size, kernel_initializer=kernel, dtype=self.dtype_policy, **options
+        )
 
     def build(self, z_shape, logits_shape=None, context_shape=None):
-        shapes = [shape for shape in (z_shape, logits_shape, context_shape) if shape is not None]
-        features = sum(_size(shape) for shape in shapes)
-        for layer in [*self._hidden, self._output]:
-            layer.build((None, features))
-            features = layer.units
+        others = [shape for shape in (logits_shape, context_shape) if shape is not None]
+        self._from_z.build((None, _size(z_shape)))
+        self._from_others.build((None, sum(_size(shape) for shape in others)))
+        size = self._from_z.units
+        for layer in self._layers_above:
+            layer.build((None, size))
+            size = layer.units
 
     def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
-        inputs = [z, logits] if context is None else [z, logits, context]
-        features = tf.concat([_flatten(x) for x in inputs], axis=-1)
-        for layer in self._hidden:
-            features = layer(features)
-        return self._output(features)[:, 0]
+        others = [logits] if context is None else [logits, context]
+        others = tf.concat([_flatten(x) for x in others], axis=-1)
+        features = self._from_z(_flatten(z)) + self._from_others(others)
+        for layer in self._layers_above:
+            features = layer(self.activation(features))
+        return features[:, 0]
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -44,7 +44,8 @@ class Sum(Surrogate):
 
     def build(self, z_shape, logits_shape=None, context_shape=None):
         for surrogate in self.surrogates:
-            surrogate.build(z_shape, logits_shape, context_shape)
+            if not surrogate.built:  # a loader builds inner layers first
+                surrogate.build(z_shape, logits_shape, context_shape)
 
     def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
         return tf.add_n([surrogate(z, logits, context) for surrogate in self.surrogates])

@@ -75,7 +75,25 @@ def per_example_objective(
         else:
             # Keras adds up what add_loss is given, so each example contributes its own sum.
             contribution += tf.cast(sum_event(term), contribution.dtype)
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        _check_linear(loss, contribution, shared)
     return Objective(loss, contribution * tf.cast(batch, contribution.dtype), shared)
+
+
+def _check_linear(loss: tf.Tensor, contribution: tf.Tensor, shared: list[tf.Tensor]) -> None:
+    """Checks that examples and shared terms make up all of a loss that the user computed."""
+    parts = tf.add_n([tf.reduce_sum(contribution), *(tf.cast(t, loss.dtype) for t in shared)])
+    tf.debugging.assert_near(
+        loss,
+        tf.cast(parts, loss.dtype),
+        rtol=1e-3,
+        atol=1e-3,
+        message=(
+            "The loss that compute_loss returned is not linear in `sample_weight`, so part of it "
+            "belongs to no example and would be missing from the gradient of stochastic layers. "
+            "Multiply that part, per example, with the sample weights, or give it to `add_loss`."
+        ),
+    )
 
 
 def check_losses(losses: Iterable[Any], y: Any, y_pred: Any) -> None:

@@ -40,8 +40,14 @@ def variant(cls: type[keras.Model], base: type[keras.Model]) -> type[keras.Model
         "__doc__": cls.__doc__,
         "_style": base,
     }
-    _variants[cls, base] = type(cls.__name__, (cls, base), namespace)
-    return _variants[cls, base]
+    made = type(cls.__name__, (cls, base), namespace)
+    package, _, name = keras.saving.get_registered_name(cls).rpartition(">")
+    if package:
+        # The variant saves under the registered name of cls, which has to keep meaning cls.
+        for each in (made, cls):
+            keras.saving.register_keras_serializable(package, name)(each)
+    _variants[cls, base] = made
+    return made
 
 
 def style_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> type[keras.Model] | None:

@@ -1,0 +1,71 @@
+# `make help` lists the targets.
+
+VENV ?= .venv
+PYTHON ?= python3
+PYTEST_ARGS ?=
+DEMO_ARGS ?= --dataset digits
+PIPFLAGS ?= --quiet --disable-pip-version-check
+
+# The oldest claimed versions have wheels for Python 3.10 to 3.12 only. Candidates are run, not just
+# found: version managers leave commands on the path that only print an error.
+VENV_OLDEST ?= .venv-oldest
+PYTHON_OLDEST ?= $(or $(firstword $(foreach candidate,python3.10 python3.11 python3.12,$(shell \
+	$(candidate) -c 'import ensurepip' 2>/dev/null && echo $(candidate)))),$(PYTHON))
+
+# Errors of TensorFlow's C++ side stay visible, its start-up notices do not.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+BIN := $(VENV)/bin
+BIN_OLDEST := $(VENV_OLDEST)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-vary-seed test-oldest check format clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-16s%s\n", $$1, $$2}'
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) PYTEST_ARGS=... DEMO_ARGS='$(DEMO_ARGS)'"
+
+demo: $(VENV)/.installed-examples  ## train a small model with binary latents
+	$(BIN)/python examples/binary_vae.py $(DEMO_ARGS)
+
+test: $(VENV)/.installed-test  ## run the tests, without the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-test  ## run the slow tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-vary-seed: $(VENV)/.installed-test  ## run the tests with seeds that differ from run to run
+	$(BIN)/python -m pytest -m "not slow" --vary-seed $(PYTEST_ARGS)
+
+test-oldest: $(VENV_OLDEST)/.installed-oldest  ## run the smoke test on the oldest claimed versions
+	$(BIN_OLDEST)/python -m pytest tests/test_smoke.py $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-test  ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy tf_relax
+
+format: $(VENV)/.installed-test  ## format, and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove environments, caches and build products
+	rm -rf $(VENV) $(VENV_OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp in the environment says that its packages are installed, until their list changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install $(PIPFLAGS) --editable '.[$*]'
+	@touch $@
+
+$(BIN_OLDEST)/python:
+	$(PYTHON_OLDEST) -m venv $(VENV_OLDEST)
+
+# The package is installed with its dependencies, so that pip refuses pins below what it claims.
+$(VENV_OLDEST)/.installed-oldest: pyproject.toml requirements-oldest.txt | $(BIN_OLDEST)/python
+	$(BIN_OLDEST)/python -m pip install $(PIPFLAGS) --editable . pytest \
+		--requirement requirements-oldest.txt
+	@touch $@

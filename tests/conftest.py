@@ -1,0 +1,65 @@
+"""Seeds, and the global settings of Keras that a test may change."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+
+_SEED = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("tf_relax")
+    group.addoption(
+        "--vary-seed",
+        action="store_true",
+        help="seed the tests with a number that differs from run to run, instead of --seed",
+    )
+    group.addoption(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of every test (0), for example the one that a run with --vary-seed reported",
+    )
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        # A worker of pytest-xdist: the seed in the header is that of the process that started it.
+        config.stash[_SEED] = config.workerinput["tf_relax_seed"]
+    elif config.getoption("vary_seed"):
+        config.stash[_SEED] = random.SystemRandom().randrange(2**31)
+    else:
+        config.stash[_SEED] = config.getoption("seed")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["tf_relax_seed"] = node.config.stash[_SEED]
+
+
+def pytest_report_header(config):
+    return f"tf_relax: every test is seeded with {config.stash[_SEED]} (--seed repeats it)"
+
+
+@pytest.fixture
+def seed(request):
+    """The seed of this run."""
+    return request.config.stash[_SEED]
+
+
+@pytest.fixture
+def rng(seed):
+    """A generator of its own for every test."""
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def _seeded_and_restored(seed):
+    """Makes a test independent of those before it, in whichever order they run."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.utils.set_random_seed(seed)
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)

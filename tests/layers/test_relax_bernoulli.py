@@ -1,0 +1,432 @@
+"""The Bernoulli layer by itself: what it returns, adds to the loss, saves and repeats."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_relax
+from tests import oracles
+from tf_relax import RelaxModel
+from tf_relax.layers import RelaxBernoulli
+from tf_relax.losses import BernoulliNLL
+from tf_relax.sites import Record
+from tf_relax.surrogates import Network, Objective, Sum, is_surrogate_variable
+
+SHAPES = [(3,), (4, 5), (4, 2, 3), (2, 3, 2, 2), (1, 4)]
+
+
+def sigmoid(a):
+    return oracles.sigmoid(np.asarray(a, "float64"))
+
+
+def bernoulli(**arguments):
+    return RelaxBernoulli(**{"surrogate": "objective", "name": "code", **arguments})
+
+
+def divergence(layer):
+    (term,) = layer.losses
+    return np.asarray(term) * len(term)  # what add_loss was given is divided by the batch
+
+
+# ------------------------------------------------------------------------------ samples
+
+
+@pytest.mark.parametrize("training", [True, False, None])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_samples_are_zeros_and_ones_of_the_shape_of_the_logits(shape, training, rng):
+    layer = RelaxBernoulli(prior="learned" if len(shape) > 1 else "uniform")
+    sample = layer(tf.constant(rng.normal(size=shape), "float32"), training=training)
+    assert sample.shape == shape
+    assert sample.dtype == "float32"
+    assert set(np.unique(sample)) <= {0.0, 1.0}
+    assert layer.compute_output_shape(shape) == shape
+    (term,) = layer.losses
+    assert term.shape == shape[:1]
+
+
+def test_symbolic_call():
+    inputs = keras.Input((None, 3), batch_size=2)
+    output = bernoulli()(inputs)
+    assert output.shape == (2, None, 3)
+    assert output.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("policy", "compute", "noise"),
+    [
+        ("float32", "float32", "float32"),
+        ("mixed_float16", "float16", "float32"),
+        ("mixed_bfloat16", "bfloat16", "float32"),
+        ("float16", "float16", "float32"),
+        ("float64", "float64", "float64"),
+    ],
+)
+@pytest.mark.parametrize("globally", [True, False])
+def test_only_the_output_has_the_compute_dtype(policy, compute, noise, globally):
+    if globally:
+        keras.config.set_dtype_policy(policy)
+    layer = RelaxBernoulli(prior="learned", **({} if globally else {"dtype": policy}))
+    with tf_relax.record() as sites:
+        output = layer(tf.zeros((2, 3), compute), context=tf.zeros((2, 4), compute), training=True)
+    assert output.dtype == compute
+    site = sites[0]
+    tensors = [site.logits, site.z, site.b, site.z_tilde, site.context, site.draw.noise]
+    assert {tensor.dtype for tensor in tensors} == {tf.as_dtype(noise)}
+    assert {v.dtype for v in layer.weights} == {noise}
+    assert layer.losses[0].dtype == noise
+    value = layer.surrogate(site.z, site.logits, site.context)
+    assert value.dtype == noise
+
+
+def test_frequencies(seed):
+    """20,000 draws a logit; |z| > 5 in any of 9 happens by chance once in 200,000 seeds."""
+    logits = np.array([-3.0, -1, -0.3, 0, 0.3, 1, 3, -80, 80], "float32")
+    n = 20_000
+    sample = np.asarray(bernoulli(seed=seed)(np.tile(logits, (n, 1)), training=True))
+    p = sigmoid(logits)
+    # Half a count on top: at logits of 80 the standard error itself is zero.
+    assert (abs(sample.mean(axis=0) - p) <= 5 * np.sqrt(p * (1 - p) / n) + 0.5 / n).all()
+
+
+def test_units_and_examples_are_independent(seed):
+    """4,096 draws of 8 fair units: correlations beyond 5.5 standard errors are no chance."""
+    sample = np.asarray(bernoulli(seed=seed)(tf.zeros((4096, 8)), training=True)) * 2 - 1
+    limit = 5.5 / np.sqrt(4096)
+    units = sample.T @ sample / 4096 - np.eye(8)
+    assert abs(units).max() < limit
+    assert abs((sample[1:] * sample[:-1]).mean(axis=0)).max() < limit
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 3)])
+def test_batch_of_one(shape):
+    layer = RelaxBernoulli(prior="uniform")
+    sample = layer(80 * tf.ones(shape), training=True)
+    np.testing.assert_array_equal(sample, np.ones(shape))
+    np.testing.assert_allclose(divergence(layer), np.prod(shape) * np.log(2), rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------ inference
+
+
+LOGITS = np.array([[-80.0, -1.0, 0.0], [0.5, 3.0, 80.0]], "float32")
+
+
+def test_mode():
+    layer = bernoulli(inference="mode")
+    np.testing.assert_array_equal(layer(LOGITS, training=False), [[0, 0, 0], [1, 1, 1]])
+
+
+def test_mean():
+    layer = bernoulli(inference="mean")
+    np.testing.assert_allclose(
+        layer(LOGITS, training=False), sigmoid(LOGITS), rtol=1e-6, atol=1e-30
+    )
+
+
+@pytest.mark.parametrize("inference", ["mode", "mean"])
+def test_modes_without_noise_leave_the_seed_alone_and_sample_in_training(inference):
+    layer = bernoulli(inference=inference)
+    state = np.array(layer.seed_generator.state.numpy())
+    logits = tf.zeros((50, 4))
+    layer(logits, training=False)
+    layer(logits)
+    np.testing.assert_array_equal(layer.seed_generator.state.numpy(), state)
+    assert set(np.unique(layer(logits, training=True))) == {0.0, 1.0}
+    assert (layer.seed_generator.state.numpy() != state).any()
+
+
+def test_samples_are_fresh_in_inference():
+    layer = bernoulli()
+    logits = tf.zeros((50, 4))
+    assert (np.asarray(layer(logits)) != np.asarray(layer(logits))).any()
+
+
+# ------------------------------------------------------------------------------ seeds
+
+
+def draws(layer, number=3):
+    return [np.asarray(layer(tf.zeros((8, 8)), training=True)) for _ in range(number)]
+
+
+def test_equal_seeds_give_equal_draws():
+    first, second = draws(bernoulli(seed=7)), draws(bernoulli(seed=7))
+    np.testing.assert_array_equal(first, second)
+    assert (first[0] != first[1]).any()
+    assert (first[0] != draws(bernoulli(seed=8))[0]).any()
+
+
+def test_layers_without_a_seed_follow_the_seed_of_keras_and_differ(seed):
+    first, second = draws(bernoulli()), draws(bernoulli())
+    assert (first[0] != second[0]).any()
+    keras.utils.set_random_seed(seed)
+    np.testing.assert_array_equal([first, second], [draws(bernoulli()), draws(bernoulli())])
+
+
+# ------------------------------------------------------------------------------ divergence
+
+
+def binary_kl(q, p):
+    """By enumeration of every binary vector, `[batch]`."""
+    strings = oracles.binary_strings(q.shape[1])[:, None]  # [2^units, 1, units]
+    log_q = (strings * np.log(q) + (1 - strings) * np.log(1 - q)).sum(axis=2)
+    log_p = (strings * np.log(p) + (1 - strings) * np.log(1 - p)).sum(axis=2)
+    return (np.exp(log_q) * (log_q - log_p)).sum(axis=0)
+
+
+PRIORS = {
+    "uniform": ("uniform", np.zeros(3)),
+    "learned": ("learned", np.array([0.5, -1.0, 2.0])),
+    "number": (0.75, np.full(3, 0.75)),
+    "vector": ([0.5, -1.0, 2.0], np.array([0.5, -1.0, 2.0])),
+}
+
+
+def with_prior(kind, **arguments):
+    prior, values = PRIORS[kind]
+    layer = bernoulli(prior=prior, **arguments)
+    layer.build((None, 3))
+    if kind == "learned":
+        np.testing.assert_array_equal(layer.prior_logits, np.zeros(3))
+        (variable,) = [v for v in layer.trainable_variables if v.name == "prior_logits"]
+        variable.assign(values)
+    np.testing.assert_allclose(layer.prior_logits + np.zeros(3), values)
+    return layer, values
+
+
+@pytest.mark.parametrize("kind", PRIORS)
+def test_analytic_divergence_equals_enumeration(kind, rng):
+    layer, prior = with_prior(kind)
+    logits = rng.normal(size=(4, 3)).astype("float32")
+    layer(logits, training=True)
+    np.testing.assert_allclose(
+        divergence(layer), binary_kl(sigmoid(logits), sigmoid(prior)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", PRIORS)
+def test_sampled_divergence_is_the_log_ratio_at_the_sample(kind, rng):
+    layer, prior = with_prior(kind, kl="sampled")
+    logits = rng.normal(size=(4, 3)).astype("float32")
+    b = np.asarray(layer(logits, training=True))
+    q, p = sigmoid(logits), sigmoid(prior)
+    log_ratio = b * np.log(q / p) + (1 - b) * np.log((1 - q) / (1 - p))
+    np.testing.assert_allclose(divergence(layer), log_ratio.sum(axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_sampled_divergence_has_the_analytic_mean(rng, seed):
+    """40,000 examples of the same logits; 5 standard errors."""
+    n, logits = 40_000, rng.normal(size=(1, 3)).astype("float32")
+    layer, prior = with_prior("vector", kl="sampled", seed=seed)
+    layer(np.repeat(logits, n, axis=0), training=True)
+    values = divergence(layer)
+    exact = binary_kl(sigmoid(logits), sigmoid(prior))[0]
+    assert abs(values.mean() - exact) < 5 * values.std() / np.sqrt(n)
+
+
+def test_divergence_sums_over_the_event(rng):
+    logits = rng.normal(size=(4, 2, 3)).astype("float32")
+    values = []
+    for shape in ((4, 2, 3), (4, 6)):
+        layer = bernoulli(prior="learned")
+        layer(logits.reshape(shape), training=True)
+        values.append(divergence(layer))
+    np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+def test_no_prior_no_divergence():
+    layer = bernoulli()
+    layer(LOGITS, training=True)
+    assert layer.losses == []
+    with pytest.raises(ValueError, match="'code' has no prior"):
+        _ = layer.prior_logits
+
+
+@pytest.mark.parametrize("inference", ["sample", "mode", "mean"])
+def test_divergence_is_part_of_the_loss_in_evaluation(inference):
+    layer = bernoulli(prior="uniform", inference=inference)
+    layer(LOGITS[:, 1:2], training=False)
+    q = sigmoid(LOGITS[:, 1:2])
+    np.testing.assert_allclose(divergence(layer), binary_kl(q, np.array([0.5])), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_and_its_gradients_far_out(kl, dtype):
+    """Where a probability rounds to 0 or 1, in value and in both derivatives."""
+    logits = tf.Variable([[80.0, -80.0, 80.0, -80.0, 0.0]], dtype=dtype)
+    prior = np.array([80.0, -80.0, -80.0, 80.0, 80.0])
+    layer = bernoulli(prior="learned", kl=kl, dtype=dtype)
+    layer.build((None, 5))
+    (variable,) = [v for v in layer.trainable_variables if v.name == "prior_logits"]
+    variable.assign(prior)
+    # Inside a RelaxModel the estimator, not the sample, is differentiated.
+    constant = Record(output=lambda site: tf.stop_gradient(site.b))
+    with tf.GradientTape() as tape, constant:
+        b = layer(logits, training=True)
+        (value,) = layer.losses
+    assert set(np.unique(b)) <= {0.0, 1.0}
+    gradients = tape.gradient(value, [logits, variable.value])
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    fair = 80 - np.log(2) - 80 * (0.5 if kl == "analytic" else float(b[0, 4]))
+    np.testing.assert_allclose(value, [0 + 0 + 80 + 80 + fair], rtol=1e-5)
+    if kl == "analytic":
+        # d KL / da = (a - a0) p (1 - p), d KL / da0 = sigmoid(a0) - sigmoid(a).
+        np.testing.assert_allclose(gradients[0], [[0, 0, 0, 0, -20]], atol=1e-4)
+        np.testing.assert_allclose(gradients[1], [0, 0, -1, 1, 0.5], atol=1e-6)
+
+
+# ------------------------------------------------------------------------------ weight
+
+
+def test_weight_of_the_divergence():
+    layer = bernoulli(prior="uniform", kl_weight=0.25)
+    layer(LOGITS[:, 1:2], training=True)
+    expected = binary_kl(sigmoid(LOGITS[:, 1:2]), np.array([0.5]))
+    np.testing.assert_allclose(divergence(layer), 0.25 * expected, rtol=1e-5)
+    layer.kl_weight.assign(2.0)
+    layer(LOGITS[:, 1:2], training=True)
+    np.testing.assert_allclose(divergence(layer), 2 * expected, rtol=1e-5)
+    assert layer.kl_weight not in layer.trainable_variables
+
+
+def test_weight_is_annealed_in_a_compiled_step():
+    """Logits that the divergence alone reaches: the weight is read anew in every step."""
+    layer = bernoulli(prior="uniform", kl_weight=0.0)
+    inputs = keras.Input((2,))
+    dense = keras.layers.Dense(2, use_bias=False, kernel_initializer="identity")
+    model = RelaxModel(inputs, layer(dense(inputs)))
+    model.compile(keras.optimizers.SGD(0.1), estimator="reinforce", jit_compile=False)
+    weights, kernels = [], []
+
+    def anneal(epoch, logs):
+        layer.kl_weight.assign(epoch / 2)
+        weights.append(float(layer.kl_weight.numpy()))
+        kernels.append(dense.kernel.numpy())
+
+    x = np.eye(2, dtype="float32")
+    callback = keras.callbacks.LambdaCallback(on_epoch_begin=anneal)
+    history = model.fit(x, epochs=3, verbose=0, callbacks=[callback])
+    kernels.append(dense.kernel.numpy())
+    np.testing.assert_array_equal(weights, [0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(kernels[1], kernels[0])
+    assert (kernels[2] != kernels[1]).any()
+    kl = [binary_kl(sigmoid(x @ kernel), np.full(2, 0.5)).mean() for kernel in kernels[:3]]
+    np.testing.assert_allclose(
+        history.history["loss"], np.multiply(weights, kl), rtol=1e-5, atol=1e-7
+    )
+
+
+# ------------------------------------------------------------------------------ configuration
+
+
+CONFIGURATIONS = {
+    "defaults": {},
+    "all": {
+        "prior": "learned",
+        "kl": "sampled",
+        "kl_weight": 0.5,
+        "temperature": 0.3,
+        "scale": 0.7,
+        "surrogate": "network",
+        "inference": "mean",
+        "seed": 3,
+        "check_numerics": True,
+        "name": "named",
+        "dtype": "mixed_bfloat16",
+        "trainable": False,
+    },
+    "vector": {"prior": [0.5, -1.0, 0.25], "surrogate": "objective"},
+    "matrix": {"prior": np.zeros((2, 3)), "surrogate": Network(units=(3,), activation="tanh")},
+    "number": {"prior": 0.5, "surrogate": Sum([Objective(), Network(units=(2,))])},
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_configuration(kind):
+    layer = RelaxBernoulli(**CONFIGURATIONS[kind])
+    config = keras.layers.serialize(layer)
+    again = keras.layers.deserialize(config)
+    assert type(again) is RelaxBernoulli
+    assert again.get_config() == layer.get_config()
+    assert type(again.surrogate) is type(layer.surrogate)
+    for name, value in CONFIGURATIONS[kind].items():
+        if name not in ("surrogate", "prior", "dtype"):
+            assert again.get_config()[name] == value
+    assert again.dtype_policy == layer.dtype_policy
+    for each in (layer, again):
+        each.build((None, 2, 3))
+    assert [v.shape for v in again.weights] == [v.shape for v in layer.weights]
+    assert [v.name for v in again.weights] == [v.name for v in layer.weights]
+
+
+def test_configuration_is_the_constructor():
+    """Every argument of the constructor is in the configuration, under its own name."""
+    arguments = set(inspect.signature(RelaxBernoulli.__init__).parameters) - {"self", "kwargs"}
+    assert arguments <= set(RelaxBernoulli().get_config())
+
+
+def test_default_temperature_and_scale():
+    layer = RelaxBernoulli()
+    layer.build((None, 3))
+    np.testing.assert_allclose(layer.temperature, 0.1, rtol=1e-6)
+    assert float(layer.scale.numpy()) == 1.0
+    assert {v.name for v in layer.non_trainable_variables} >= {"baseline"}
+
+
+def test_built_from_a_configuration_with_weights(tmp_path):
+    """Weights, seed state included, move between two models by file."""
+
+    def build():
+        inputs = keras.Input((3,))
+        return RelaxModel(inputs, RelaxBernoulli(prior="learned", kl_weight=0.5)(inputs))
+
+    model, other = build(), build()
+    layer, again = model.layers[1], other.layers[1]
+    layer.kl_weight.assign(0.75)
+    layer.log_temperature.assign(-1.0)
+    layer(tf.zeros((4, 3)), training=True)  # moves the seed on
+    model.save_weights(tmp_path / "w.weights.h5")
+    other.load_weights(tmp_path / "w.weights.h5")
+    for a, b in zip(layer.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(
+        [np.asarray(layer(tf.zeros((8, 3)), training=True)) for _ in range(2)],
+        [np.asarray(again(tf.zeros((8, 3)), training=True)) for _ in range(2)],
+    )
+
+
+# ------------------------------------------------------------------------------ context, training
+
+
+def test_context_reaches_the_network():
+    layer = bernoulli(surrogate=Network(units=(2,)))
+    inputs, other = keras.Input((3,)), keras.Input((2, 2))
+    model = RelaxModel([inputs, other], layer(inputs, context=other))
+    assert layer.surrogate.weights[0].shape == (3 + 3 + 4, 2)
+    model.compile("sgd", BernoulliNLL(), run_eagerly=True)
+    x = [np.ones((4, 3), "float32"), np.ones((4, 2, 2), "float32")]
+    model.fit(x, x[0], verbose=0)
+    assert model.predict(x, verbose=0).shape == (4, 3)
+
+
+def test_surrogate_variables_are_marked_and_the_prior_is_not():
+    layer = RelaxBernoulli(prior="learned", name="code")
+    layer.build((None, 3))
+    unmarked = {v.name for v in layer.trainable_variables if not is_surrogate_variable(v)}
+    assert unmarked == {"prior_logits"}
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_training_far_out_stays_finite(sign):
+    inputs = keras.Input((2,))
+    dense = keras.layers.Dense(2, kernel_initializer=keras.initializers.Identity(80.0 * sign))
+    code = RelaxBernoulli(prior="learned", kl="sampled")(dense(inputs))
+    model = RelaxModel(inputs, keras.layers.Dense(2)(code))
+    model.compile(keras.optimizers.Adam(0.01), BernoulliNLL(), run_eagerly=True)
+    x = np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 1.0]], "float32")
+    history = model.fit(x, np.abs(x), epochs=5, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert all(np.isfinite(w).all() for w in model.get_weights())
