@@ -79,15 +79,19 @@ def compile_model(
     estimator: str,
     learning_rate: float = 1e-3,
     beta_2: float = 0.99999,
+    ema: float = 0.0,
     jit_compile: bool = True,
 ) -> None:
     """Compiles with Adam for the model and Adam for the surrogates.
 
-    The gradient of a surrogate is a noisy square: Adam needs a long memory for its scale.
+    The gradient of a surrogate is a noisy square: Adam needs a long memory for its scale. With
+    `ema`, the model ends with the moving average of its weights, which takes out the noise that a
+    constant learning rate leaves.
     """
+    average = {"use_ema": True, "ema_momentum": ema} if ema else {}
     model.compile(
         optimizer=tf_relax.RelaxOptimizer(
-            keras.optimizers.Adam(learning_rate, beta_2=beta_2),
+            keras.optimizers.Adam(learning_rate, beta_2=beta_2, **average),
             surrogate_optimizer=keras.optimizers.Adam(learning_rate, beta_2=beta_2),
         ),
         loss=tf_relax.losses.BernoulliNLL(),
@@ -175,6 +179,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--beta-2", type=float, default=0.99999, help="Adam's, for both optimizers")
+    parser.add_argument("--ema", type=float, default=0.0, help="momentum of averaged weights")
     parser.add_argument("--temperature", type=float, default=0.1, help="initial temperature")
     parser.add_argument("--samples", type=int, default=100, help="of the importance-weighted bound")
     parser.add_argument("--seed", type=int, default=0)
@@ -190,6 +195,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         arguments.estimator,
         arguments.learning_rate,
         arguments.beta_2,
+        arguments.ema,
         jit_compile=not arguments.no_jit,
     )
     start = time.perf_counter()

@@ -401,15 +401,23 @@ def test_built_from_a_configuration_with_weights(tmp_path):
 # ------------------------------------------------------------------------------ context, training
 
 
-def test_context_reaches_the_network():
-    layer = bernoulli(surrogate=Network(units=(2,)))
+def test_context_reaches_the_network(rng):
+    layer = bernoulli(surrogate=Network(units=(2,), activation="tanh"))
     inputs, other = keras.Input((3,)), keras.Input((2, 2))
     model = RelaxModel([inputs, other], layer(inputs, context=other))
-    assert layer.surrogate.weights[0].shape == (3 + 3 + 4, 2)
+    network = layer.surrogate
+    network.set_weights([rng.normal(size=w.shape) for w in network.get_weights()])
+    z, logits, context = (
+        tf.constant(rng.normal(size=shape), "float32") for shape in ((4, 3), (4, 3), (4, 2, 2))
+    )
+    value = np.asarray(network(z, logits, context))
+    assert value.shape == (4,)
+    for changed in ((z + 1, logits, context), (z, logits + 1, context), (z, logits, context + 1)):
+        assert (np.asarray(network(*changed)) != value).all()
     model.compile("sgd", BernoulliNLL(), run_eagerly=True)
-    x = [np.ones((4, 3), "float32"), np.ones((4, 2, 2), "float32")]
-    model.fit(x, x[0], verbose=0)
-    assert model.predict(x, verbose=0).shape == (4, 3)
+    before = network.get_weights()
+    model.fit([logits.numpy(), context.numpy()], np.ones((4, 3)), verbose=0)
+    assert any((a != b).any() for a, b in zip(before, network.get_weights(), strict=True))
 
 
 def test_surrogate_variables_are_marked_and_the_prior_is_not():

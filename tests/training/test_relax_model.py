@@ -486,11 +486,12 @@ def test_equal_seeds_train_alike(seed):
 
 
 def test_training_lowers_the_loss():
-    """Thirty epochs on ten examples: from about 2.1 nats to far less."""
+    """Eighty steps: from about 2.1 nats, which are three fair bits, to far less."""
     model = functional(prior=None)
     compile_model(model, keras.optimizers.Adam(0.1), jit_compile=False)
-    losses = fit(model, epochs=60, batch_size=10)["loss"]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    x, y = np.tile(X, (20, 1)), np.tile(Y, (20, 1))
+    losses = model.fit(x, y, batch_size=10, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 # ------------------------------------------------------------------------------ optimizers
@@ -829,15 +830,8 @@ def resume(folder):
 
 # Enough examples for two draws to differ for certain: fair samples agree once in 2^128 times.
 SERVED = np.zeros((64, 3), "float32")
-SAVED = (
-    "functional",
-    "sequential",
-    "subclassed",
-    "builds_itself",
-    "functional_subclass",
-    "sequential_subclass",
-)
-EXPORTED = ("functional", "sequential", "subclassed")
+SAVED = ("functional", "sequential", "subclassed", "builds_itself")
+EXPORTED = ("functional", "subclassed")
 
 
 @pytest.fixture(scope="module")

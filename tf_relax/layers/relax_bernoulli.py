@@ -115,6 +115,7 @@ class RelaxBernoulli(Stochastic):
             initializer=keras.initializers.Constant(self.initial_kl_weight),
             trainable=False,
             dtype=self.noise_dtype,
+            autocast=False,
             name="kl_weight",
         )
         if isinstance(self.prior, str) and self.prior == "learned":
@@ -127,6 +128,7 @@ class RelaxBernoulli(Stochastic):
                 shape=logits_shape[1:],
                 initializer="zeros",
                 dtype=self.noise_dtype,
+                autocast=False,
                 name="prior_logits",
             )
 

@@ -49,9 +49,9 @@ class Stochastic(keras.layers.Layer):
     ):
         # No autocast: noise, z and log-probabilities need float32 under any dtype policy.
         super().__init__(autocast=False, **kwargs)
-        if not temperature > 0:
+        if not 0 < temperature < float("inf"):
             raise ValueError(
-                f"{self._label()} needs a temperature above 0. Received: {temperature}"
+                f"{self._label()} needs a finite temperature above 0. Received: {temperature}"
             )
         if inference not in _INFERENCE:
             raise ValueError(
@@ -76,16 +76,19 @@ class Stochastic(keras.layers.Layer):
             raise ValueError(
                 f"{self._label()} needs logits of shape [batch, *event]. Received a scalar."
             )
+        self.logits_rank = len(logits_shape)
         self.log_temperature = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(np.log(self.initial_temperature)),
             dtype=self.noise_dtype,
+            autocast=False,
             name="log_temperature",
         )
         self.scale = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(self.initial_scale),
             dtype=self.noise_dtype,
+            autocast=False,
             name="scale",
         )
         self.baseline = self.add_weight(
@@ -93,6 +96,7 @@ class Stochastic(keras.layers.Layer):
             initializer="zeros",
             trainable=False,
             dtype=self.noise_dtype,
+            autocast=False,
             name="baseline",
         )
         if not self.surrogate.built:  # a loader builds inner layers first
@@ -118,8 +122,9 @@ class Stochastic(keras.layers.Layer):
         message = (
             f"{self._label()} returns discrete samples, which have no derivative: backpropagation "
             "through them would train the layers before it with a zero or biased gradient. Build "
-            "the model as a tf_relax.RelaxModel and train it with `fit`, or wrap the sample in "
-            "tf.stop_gradient if no gradient is wanted."
+            "the model as a tf_relax.RelaxModel and train it with `fit` (in one already, remove "
+            "the inner tf.function that hides the layer), or wrap the sample in tf.stop_gradient "
+            "if no gradient is wanted."
         )
         # b is cut off from the logits, so the refusal rides on a zero that is not. (A custom
         # gradient that raises would do as well, but saving a model traces custom gradients.)

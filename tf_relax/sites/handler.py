@@ -48,10 +48,11 @@ class Handler(abc.ABC):
     def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
         """Answers one call of a stochastic layer with the sample that it returns."""
 
-    def _check_graph(self, layer: Any) -> None:
+    def _check_graph(self, layer: Any, logits: tf.Tensor) -> None:
         # A sample drawn in the graph of a loop body or of an inner function does not exist outside
-        # of it: its gradient would be lost without a word.
-        if _current_graph() is not self._graph:
+        # of it: its gradient would be lost without a word. Eagerly, a map_fn is a Python loop, and
+        # shows in logits that have lost their batch dimension.
+        if _current_graph() is not self._graph or logits.shape.rank != layer.logits_rank:
             raise RuntimeError(
                 f"{type(layer).__name__} '{layer.name}' was called inside a tf.map_fn, the loop of "
                 "a recurrent layer or a tf.function of its own, where its sample cannot be "

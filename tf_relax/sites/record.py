@@ -49,7 +49,7 @@ class Record(Handler):
         return self.sites
 
     def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
-        self._check_graph(layer)
+        self._check_graph(layer, logits)
         position = len(self.sites)
         calls = sum(site.layer is layer for site in self.sites)
         draw = layer.relaxation.sample(
@@ -74,9 +74,15 @@ class Record(Handler):
     def _draw_noise(
         given: Sequence[tf.Tensor] | None, position: int, layer: Any, logits: tf.Tensor
     ) -> tf.Tensor:
-        if given is not None:
-            return tf.cast(given[position], logits.dtype)
-        return layer.noise(logits)
+        if given is None:
+            return layer.noise(logits)
+        if position >= len(given) or not logits.shape.is_compatible_with(given[position].shape):
+            found = f"shape {given[position].shape}" if position < len(given) else "none"
+            raise ValueError(
+                f"Call {position} of a stochastic layer, '{layer.name}', needs noise of the shape "
+                f"of its logits, {logits.shape}. Received: {found}."
+            )
+        return tf.cast(given[position], logits.dtype)
 
 
 def record(

@@ -40,7 +40,7 @@ class Replay(Handler):
         self._given = dict(zip(level, z, strict=True))
 
     def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
-        self._check_graph(layer)
+        self._check_graph(layer, logits)
         if not self._remaining or self._remaining[0].layer is not layer:
             raise RuntimeError(
                 f"{type(layer).__name__} '{layer.name}' was called in another order when the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,14 @@ class Network(Surrogate):
 
     def build(self, z_shape, logits_shape=None, context_shape=None):
         others = [shape for shape in (logits_shape, context_shape) if shape is not None]
-        self._from_z.build((None, _size(z_shape)))
-        self._from_others.build((None, sum(_size(shape) for shape in others)))
+        z_size, others_size = _size(z_shape), sum(_size(shape) for shape in others)
+        if self._layers_above:
+            # Both maps start as the two parts of one Glorot-uniform kernel would.
+            limit = math.sqrt(6 / (z_size + others_size + self._from_z.units))
+            for layer in (self._from_z, self._from_others):
+                layer.kernel_initializer = keras.initializers.RandomUniform(-limit, limit)
+        self._from_z.build((None, z_size))
+        self._from_others.build((None, others_size))
         size = self._from_z.units
         for layer in self._layers_above:
             layer.build((None, size))

@@ -13,7 +13,7 @@ from tf_relax.compat import global_seed_state, sublayers
 from tf_relax.estimators import Estimate
 from tf_relax.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax.surrogates import is_surrogate_variable
-from tf_relax.training.objective import Objective, check_losses, per_example_objective
+from tf_relax.training.objective import Objective, per_example_objective
 
 
 class Differentiation(NamedTuple):
@@ -70,9 +70,6 @@ def differentiate(
     scope = keras.StatelessScope(collect_losses=True)
     with tape, scope, record as sites:
         y_pred = _forward(model, x)
-        if not model.losses_checked and model.loss is not None:
-            check_losses(keras.tree.flatten(model.loss), y, y_pred)
-        model.losses_checked = True
         objective = per_example_objective(model, x, y, y_pred, sample_weight)
     _check_recorded(model, sites)
     state = _new_state(model, scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
 from typing import Any, NamedTuple
 
 import keras
@@ -44,11 +44,14 @@ def per_example_objective(
         training: passed on to `compute_loss`.
 
     Raises:
-        ValueError: if the loss does not depend on the sample weights, or if an `add_loss` term has
-            a first dimension that is not the batch.
+        ValueError: if a loss has no per-example values, or if an `add_loss` term is neither a
+            scalar nor one value per example.
     """
-    batch = tf.shape(keras.tree.flatten(x)[0])[0]
+    example = keras.tree.flatten(x)[0]
+    batch = tf.shape(example)[0]
     additional = list(model.losses)
+    ranks = loss_ranks(model, y, y_pred)
+    overridden = type(model).compute_loss is not keras.Model.compute_loss
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         s = tf.ones([batch], keras.config.floatx())
         tape.watch(s)
@@ -56,34 +59,152 @@ def per_example_objective(
             x=x,
             y=y,
             y_pred=y_pred,
-            sample_weight=_weighted(sample_weight, s),
+            sample_weight=_weights(s, ranks, sample_weight, model, y_pred),
             training=training,
         )
     contribution = tape.gradient(loss, s)
     if contribution is None:
-        if y is not None and model.loss is not None:
+        if ranks or overridden:
             raise ValueError(
-                "The compiled loss carries no per-example values: it does not depend on the sample "
-                "weights. Use a loss that returns one value per example with the reduction "
-                "'sum_over_batch_size' or 'sum', and pass `sample_weight` on in `compute_loss`."
+                f"The loss of model '{model.name}' carries no per-example values, as it does not "
+                "depend on the sample weights: pass `sample_weight` on in `compute_loss`."
             )
         contribution = tf.zeros_like(s)
     shared = []
     for term in additional:
         if term.shape.rank == 0:
             shared.append(term)
-        else:
-            # Keras adds up what add_loss is given, so each example contributes its own sum.
-            contribution += tf.cast(sum_event(term), contribution.dtype)
-    if type(model).compute_loss is not keras.Model.compute_loss:
-        _check_linear(loss, contribution, shared)
+            continue
+        if term.shape[0] is not None and term.shape[0] != example.shape[0]:
+            raise ValueError(
+                f"Model '{model.name}' has an `add_loss` term of shape {tuple(term.shape)} for a "
+                f"batch of {example.shape[0]} examples. `add_loss` takes scalars, or one value per "
+                "example of the batch."
+            )
+        # Keras adds up what add_loss is given, so each example contributes its own sum.
+        contribution += tf.cast(sum_event(term), contribution.dtype)
+    if overridden:
+        one = _checked(loss, contribution, shared)
+        loss, contribution = loss * one, contribution * one
     return Objective(loss, contribution * tf.cast(batch, contribution.dtype), shared)
 
 
-def _check_linear(loss: tf.Tensor, contribution: tf.Tensor, shared: list[tf.Tensor]) -> None:
-    """Checks that examples and shared terms make up all of a loss that the user computed."""
+# Finding a rank evaluates the loss once; compiling with another loss forgets it.
+_known_ranks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def loss_ranks(model: keras.Model, y: Any, y_pred: Any) -> list[int | None]:
+    """Returns the rank of the values of the loss of every output, `None` where it has no loss.
+
+    One weight per example has to be reshaped to that rank, `[batch, 1, ...]`: Keras broadcasts
+    weights from the right.
+
+    Raises:
+        ValueError: for a loss that returns a scalar, and for a reduction that mixes examples.
+    """
+    if model.loss is None:
+        return []
+    known_loss, ranks = _known_ranks.get(model, (None, []))
+    if known_loss is not model.loss:
+        outputs = zip(*_by_output(model, y, y_pred), strict=True)
+        ranks = [None if loss is None else _rank(loss, *pair) for loss, *pair in outputs]
+        _known_ranks[model] = model.loss, ranks
+    return ranks
+
+
+def _by_output(model: keras.Model, y: Any, y_pred: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Pairs losses, targets and outputs as Keras does; a target it cannot find is `None`."""
+    predictions = keras.tree.flatten(y_pred)
+    count = len(predictions)
+    names = getattr(model, "output_names", None)
+    keys = sorted(y_pred) if isinstance(y_pred, dict) else names
+
+    def spread(values: Any, single: bool) -> list[Any]:
+        if isinstance(values, dict) and keys is not None and len(keys) == count:
+            return [values.get(key) for key in keys]
+        if isinstance(values, (list, tuple)):
+            values = list(values)
+            return values * count if single and len(values) == 1 else values
+        return [values] * count if single or count == 1 else [None] * count
+
+    losses, targets = spread(model.loss, single=True), spread(y, single=False)
+    if len(losses) != count or any(keras.tree.is_nested(loss) for loss in losses):
+        losses = [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
+        losses = losses if len(losses) == count else losses[:1] * count
+    return losses, targets if len(targets) == count else [None] * count, predictions
+
+
+def _rank(loss: Any, target: Any, prediction: tf.Tensor) -> int:
+    if isinstance(loss, BlackBox):
+        return 1
+    loss = keras.losses.get(loss)
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", repr(loss))
+    if getattr(loss, "reduction", "sum") in (None, "none", "mean_with_sample_weight"):
+        raise ValueError(
+            f"Loss '{name}' has reduction={loss.reduction!r}, which carries no per-example values. "
+            "Use 'sum_over_batch_size' or 'sum'."
+        )
+    if target is None or keras.tree.is_nested(target):
+        return prediction.shape.rank - 1
+    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+    floatx = keras.config.floatx()
+    target, prediction = (tf.cast(tensor, floatx) for tensor in (target, prediction))
+    if target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
+        target = target[..., tf.newaxis]  # as Keras does before it calls a function
+    rank = tf.convert_to_tensor(function(target, prediction)).shape.rank
+    if rank == 0:
+        raise ValueError(
+            f"Loss '{name}' returned a scalar, which carries no per-example values. Return one "
+            "value per example, shape [batch] or [batch, ...], and leave the mean over the batch "
+            "to Keras."
+        )
+    return rank
+
+
+def _weights(
+    s: tf.Tensor, ranks: list[int | None], sample_weight: Any, model: keras.Model, y_pred: Any
+) -> Any:
+    """Returns sample weights that carry one factor per example next to the user's own."""
+
+    def expand(rank: int) -> tf.Tensor:
+        return tf.reshape(s, [-1] + [1] * (rank - 1))
+
+    def times(weight: Any) -> tf.Tensor:
+        weight = tf.cast(weight, s.dtype)
+        return weight * expand(weight.shape.rank)
+
+    if sample_weight is not None and not keras.tree.is_nested(sample_weight):
+        return times(sample_weight)
+    own = [expand(1 if rank is None else rank) for rank in ranks]
+    if sample_weight is None:
+        distinct = {rank for rank in ranks if rank is not None}
+        if len(distinct) <= 1:
+            return expand(distinct.pop()) if distinct else s
+        if isinstance(model.loss, dict) and not isinstance(y_pred, dict):
+            return dict(zip(model.output_names, own, strict=True))
+        return keras.tree.pack_sequence_as(y_pred, own)
+    if isinstance(sample_weight, dict):
+        keys = sorted(y_pred) if isinstance(y_pred, dict) else list(model.output_names)
+        given = [sample_weight.get(key) for key in keys]
+        return {
+            key: factor if weight is None else times(weight)
+            for key, weight, factor in zip(keys, given, own, strict=True)
+        }
+    return type(sample_weight)(
+        factor if weight is None else times(weight)
+        for weight, factor in zip(sample_weight, own, strict=True)
+    )
+
+
+def _checked(loss: tf.Tensor, contribution: tf.Tensor, shared: list[tf.Tensor]) -> tf.Tensor:
+    """Checks that examples and shared terms make up all of a loss that the user computed.
+
+    Returns:
+        A factor of 1 that exists only if they do: with it in a loss, no gradient comes before the
+        check. (XLA has no assertions and passes by.)
+    """
     parts = tf.add_n([tf.reduce_sum(contribution), *(tf.cast(t, loss.dtype) for t in shared)])
-    tf.debugging.assert_near(
+    check = tf.debugging.assert_near(
         loss,
         tf.cast(parts, loss.dtype),
         rtol=1e-3,
@@ -94,62 +215,5 @@ def _check_linear(loss: tf.Tensor, contribution: tf.Tensor, shared: list[tf.Tens
             "Multiply that part, per example, with the sample weights, or give it to `add_loss`."
         ),
     )
-
-
-def check_losses(losses: Iterable[Any], y: Any, y_pred: Any) -> None:
-    """Raises if a loss has no per-example values.
-
-    Args:
-        losses: the flattened `loss` argument of `compile`.
-        y: targets.
-        y_pred: outputs.
-
-    Raises:
-        ValueError: for a function that returns a scalar, and for a reduction that mixes examples.
-    """
-    losses = list(losses)
-    for loss in losses:
-        reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        if reduction in (None, "none", "mean_with_sample_weight"):
-            raise ValueError(
-                f"Loss {_name(loss)} has reduction={reduction!r}, which carries no per-example "
-                "values. Use 'sum_over_batch_size' or 'sum'."
-            )
-    if keras.tree.is_nested(y_pred) or keras.tree.is_nested(y) or y is None:
-        pairs = _pairs(losses, y, y_pred)
-    else:
-        pairs = [(loss, y, y_pred) for loss in losses]
-    for loss, y_true, prediction in pairs:
-        if isinstance(loss, (BlackBox, str)) or loss is None:
-            continue  # checks itself; known to be per example; no loss
-        function = loss.call if isinstance(loss, keras.losses.Loss) else loss
-        value = function(tf.convert_to_tensor(y_true), tf.convert_to_tensor(prediction))
-        if tf.convert_to_tensor(value).shape.rank == 0:
-            raise ValueError(
-                f"Loss {_name(loss)} returned a scalar, which carries no per-example values. "
-                "Return one value per example, shape [batch] or [batch, ...], and leave the mean "
-                "over the batch to Keras."
-            )
-
-
-def _pairs(losses: list[Any], y: Any, y_pred: Any) -> list[tuple[Any, Any, Any]]:
-    flat_y, flat_pred = keras.tree.flatten(y), keras.tree.flatten(y_pred)
-    if len(losses) == len(flat_y) == len(flat_pred):
-        return list(zip(losses, flat_y, flat_pred, strict=True))
-    return []  # one loss for many outputs, or outputs without loss: Keras pairs and checks them
-
-
-def _name(loss: Any) -> str:
-    return f"'{getattr(loss, 'name', None) or getattr(loss, '__name__', loss)}'"
-
-
-def _weighted(sample_weight: Any, s: tf.Tensor) -> Any:
-    """Multiplies the user's weights, of any structure and rank, with one factor per example."""
-    if sample_weight is None:
-        return s
-
-    def times(weight: Any) -> tf.Tensor:
-        weight = tf.cast(weight, s.dtype)
-        return weight * tf.reshape(s, [-1] + [1] * (weight.shape.rank - 1))
-
-    return keras.tree.map_structure(lambda w: s if w is None else times(w), sample_weight)
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(tf.ones((), loss.dtype))

@@ -40,7 +40,9 @@ class RelaxModel(keras.Model):
     _style: type[keras.Model] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        style = style_of(args, kwargs)
+        # A subclass with a constructor of its own says in `__init__` what it is.
+        own = cls.__init__ is not RelaxModel.__init__
+        style = None if own else style_of(args, kwargs)
         if style is not None and cls._style is None:
             return super().__new__(variant(cls, style))
         return super().__new__(cls)
@@ -107,7 +109,6 @@ class RelaxModel(keras.Model):
             kwargs["jit_compile"] = False
         self.relaxable = len(black_boxes) < len(losses) or not losses
         self.complete = not black_boxes
-        self.losses_checked = False
         super().compile(_wrap(optimizer), loss, *args, **kwargs)
 
     def get_compile_config(self) -> dict[str, Any]:

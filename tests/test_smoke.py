@@ -1,0 +1,102 @@
+"""The main job in small, on whatever versions are installed; `make test-oldest` runs only this."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_relax
+from tests.estimators.one_bernoulli import exact_gradient, integrated_estimate, one_bernoulli
+
+IMAGES = (np.random.default_rng(0).random((48, 12)) < 0.3).astype("float32")
+
+
+class Subclassed(tf_relax.RelaxModel):
+    def __init__(self):
+        super().__init__()
+        self.encoder = keras.layers.Dense(4)
+        self.code = tf_relax.layers.RelaxBernoulli(prior="learned", seed=0)
+        self.decoder = keras.layers.Dense(12)
+
+    def call(self, inputs, training=None):
+        return self.decoder(self.code(self.encoder(inputs), training=training))
+
+
+def functional():
+    inputs = keras.Input((12,))
+    logits = keras.layers.Dense(4)(keras.layers.Dropout(0.2)(inputs))
+    code = tf_relax.layers.RelaxBernoulli(prior="learned", seed=0)(logits, context=inputs)
+    return tf_relax.RelaxModel(inputs, keras.layers.Dense(12)(code))
+
+
+def sequential():
+    code = tf_relax.layers.RelaxBernoulli(prior="uniform", seed=0)
+    layers = [keras.Input((12,)), keras.layers.Dense(4), code, keras.layers.Dense(12)]
+    return tf_relax.RelaxModel(layers)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("build", [functional, sequential, Subclassed])
+def test_trains_and_saves(build, jit_compile, tmp_path):
+    if jit_compile and build is not functional:
+        pytest.skip("one compilation is enough for a smoke test")
+    model = build()
+    model.compile("adam", tf_relax.losses.BernoulliNLL(), jit_compile=jit_compile)
+    before = None
+    for _ in range(2):
+        history = model.fit(IMAGES, IMAGES, batch_size=16, verbose=0, validation_split=0.25)
+        if before is not None:
+            assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+        before = model.get_weights()
+    assert np.isfinite(history.history["loss"]).all()
+    assert np.isfinite(history.history["val_loss"]).all()
+    bound = tf_relax.metrics.importance_weighted_bound(model, IMAGES, num_samples=3, verbose=0)
+    assert np.isfinite(bound)
+    if build is not Subclassed:
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert isinstance(loaded, tf_relax.RelaxModel)
+        for mine, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        loaded.fit(IMAGES, IMAGES, batch_size=16, verbose=0)
+    model.export(str(tmp_path / "served"), verbose=False)
+    assert tf.saved_model.load(str(tmp_path / "served")).serve(IMAGES).shape == (48, 12)
+
+
+@pytest.mark.parametrize("estimator", tf_relax.estimators.names())
+def test_every_estimator_trains(estimator):
+    model = functional()
+    model.compile("adam", tf_relax.losses.BernoulliNLL(), estimator=estimator)
+    assert np.isfinite(model.fit(IMAGES, IMAGES, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+def test_relax_is_unbiased(coupled):
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = one_bernoulli(0.25)
+        estimator = tf_relax.estimators.Relax(coupled=coupled)
+        model.compile("sgd", "mse", estimator=estimator, run_eagerly=True)
+        exact = exact_gradient(model, 0.25, "analytic")
+        assert integrated_estimate(model, 0.25) == pytest.approx(exact, abs=1e-9)
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+
+
+def test_private_hooks():
+    """Every hook of tf_relax.compat does what the package needs it for."""
+    from tf_relax import compat
+
+    inputs = keras.Input((2,))
+    assert compat.functional_class() in type(keras.Model(inputs, inputs)).__mro__
+    nested = keras.Sequential([keras.Sequential([keras.layers.Dense(1, name="deep")])])
+    assert "deep" in [layer.name for layer in compat.sublayers(nested)]
+    state = compat.global_seed_state()
+    before = np.asarray(state.value).copy()
+    keras.random.uniform((1,))
+    assert np.any(before != np.asarray(compat.global_seed_state().value))
+    model = functional()
+    model.compile("adam", tf_relax.losses.BernoulliNLL())
+    assert compat.loss_tracker(model) in model.metrics
