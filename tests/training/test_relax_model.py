@@ -459,6 +459,28 @@ def test_several_steps_per_execution_equal_single_ones(steps_per_execution):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_no_weight_is_written_before_the_last_replay_has_read_it():
+    """The same two steps, 300 times: an early write showed in one run out of thirty.
+
+    TensorFlow's graph optimizer drops the order of reads and writes of a variable that is read
+    twice in the body of a loop, so the order has to follow from the gradients.
+    """
+    model = functional(seed=0)
+    optimizer = keras.optimizers.SGD(0.1)
+    model.compile(optimizer, BernoulliNLL(), steps_per_execution=2, jit_compile=False)
+    weights = model.get_weights()
+    (code,) = model.stochastic_layers
+    state = code.seed_generator.state.numpy()
+    data = tf.data.Dataset.from_tensor_slices((X[:8], Y[:8])).batch(4)
+    outcomes = set()
+    for _ in range(300):
+        model.set_weights(weights)
+        code.seed_generator.state.assign(state)
+        model.fit(data, shuffle=False, verbose=0)
+        outcomes.add(b"".join(w.tobytes() for w in model.get_weights()))
+    assert len(outcomes) == 1
+
+
 def test_datasets_and_generators():
     model = compile_model(functional())
     dataset = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(10, "float32"))).batch(4)
@@ -919,7 +941,9 @@ def test_default_layers_are_saved(tmp_path):
     fit(compile_model(model))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.stochastic_layers[0].get_config() == model.stochastic_layers[0].get_config()
+    # As JSON: a file makes lists of the tuples in the shapes that inner layers were built with.
+    loaded_config, config = (m.stochastic_layers[0].get_config() for m in (loaded, model))
+    assert json.dumps(loaded_config) == json.dumps(config)
     assert loaded.optimizer.get_config() == model.optimizer.get_config()
 
 

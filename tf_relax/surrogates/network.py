@@ -81,7 +81,7 @@ class Network(Surrogate):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "units": self.units,
+            "units": list(self.units),
             "activation": keras.activations.serialize(self.activation),
         }
 

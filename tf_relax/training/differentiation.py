@@ -88,16 +88,26 @@ def differentiate(
     )
     model_variables = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
     model_gradients = _model_gradients(model, tape, objective, sites, estimate, model_variables)
-    for variable, value in state:
-        variable.assign(value)
-    return Differentiation(
-        objective,
-        y_pred,
-        sites,
-        estimate,
-        [*model_variables, *surrogate_variables],
-        [*model_gradients, *surrogate_gradients],
+    gradients, values = _after_all(
+        [*model_gradients, *surrogate_gradients], [value for _, value in state]
     )
+    for (variable, _), value in zip(state, values, strict=True):
+        variable.assign(value)
+    variables = [*model_variables, *surrogate_variables]
+    return Differentiation(objective, y_pred, sites, estimate, variables, gradients)
+
+
+def _after_all(
+    gradients: list[tf.Tensor | None], values: list[tf.Tensor]
+) -> tuple[list[tf.Tensor | None], list[tf.Tensor]]:
+    """Returns what will be written, none of which exists before all gradients do.
+
+    The replays read variables that the step writes. TensorFlow's graph optimizer can lose that
+    order in the body of a loop (`steps_per_execution`), so it has to follow from the tensors.
+    """
+    with tf.control_dependencies([g for g in gradients if g is not None]):
+        gradients = [None if g is None else tf.identity(g) for g in gradients]
+        return gradients, [tf.identity(value) for value in values]
 
 
 class _ModelReplay:

@@ -113,6 +113,8 @@ class RelaxModel(keras.Model):
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
+        if not self.compiled:
+            return config
         return {
             **config,
             "estimator": estimators.serialize(self.estimator),
@@ -174,4 +176,6 @@ def _wrap(optimizer: Any) -> Any:
         return optimizer
     if optimizer is None or isinstance(optimizer, RelaxOptimizer):
         return optimizer
-    return RelaxOptimizer(optimizer, type(optimizer).from_config(optimizer.get_config()))
+    # A name of its own keeps the paths of the copy's variables apart.
+    config = {**optimizer.get_config(), "name": f"surrogate_{optimizer.name}"}
+    return RelaxOptimizer(optimizer, type(optimizer).from_config(config))
