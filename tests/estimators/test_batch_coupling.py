@@ -68,9 +68,12 @@ def integrated_gradient(model, nodes=16):
     def gradient(noise):
         step = model.differentiate(X, Y, noise=[noise])
         kernel = model.get_layer("encoder").kernel
-        return next(g for v, g in zip(step.variables, step.gradients) if v is kernel)
+        return next(g for v, g in zip(step.variables, step.gradients, strict=False) if v is kernel)
 
-    return sum(w * gradient(tf.constant(l[:, None])).numpy() for l, w in zip(*product_grid(axes)))
+    return sum(
+        w * gradient(tf.constant(l[:, None])).numpy()
+        for l, w in zip(*product_grid(axes), strict=False)
+    )
 
 
 @pytest.mark.parametrize("estimator", [Relax(), Rebar(), Reinforce()], ids=repr)

@@ -111,7 +111,8 @@ def enumerated_gradients(model):
             log_q += tf.reduce_sum(b_2 * a_2 - tf.nn.softplus(a_2), axis=1)
             total += tf.reduce_mean(tf.exp(log_q) * f)
     return {
-        v.path: g for v, g in zip(variables, tape.gradient(total, [v.value for v in variables]))
+        v.path: g
+        for v, g in zip(variables, tape.gradient(total, [v.value for v in variables]), strict=False)
     }
 
 
@@ -133,7 +134,7 @@ def quadrature_rows(model, nodes):
         grid, grid_weights = product_grid([logistic_rule(-a, nodes) for a in a_1])
         # z~ of the first two units swapped: equal to z in distribution, not in value.
         tilde_grid, _ = product_grid([(quantiles, quantiles)] * 2)
-        for l_1, t_1, w_1 in zip(grid, tilde_grid[:, ::-1], grid_weights):
+        for l_1, t_1, w_1 in zip(grid, tilde_grid[:, ::-1], grid_weights, strict=False):
             l_2, w_2 = logistic_rule(-logits_2[tuple((a_1 + l_1 > 0).astype(float))], nodes)
             noise.append(np.column_stack([np.tile(l_1, (len(l_2), 1)), l_2]))
             tilde.append(np.column_stack([np.tile(t_1, (len(l_2), 1)), quantiles]))
@@ -166,7 +167,7 @@ def test_every_weight(estimator):
             noise=[noise[:, :2], noise[:, 2:]],
             conditional_noise=[tilde[:, :2], tilde[:, 2:]],
         )
-        return {v.path: g for v, g in zip(step.variables, step.gradients)}
+        return {v.path: g for v, g in zip(step.variables, step.gradients, strict=False)}
 
     found = gradients()
     assert expected.keys() <= found.keys()

@@ -83,7 +83,7 @@ def test_black_box_that_cannot_be_differentiated(coupled):
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 @pytest.mark.parametrize("estimator", UNBIASED, ids=repr)
 def test_every_weight_with_a_learned_prior(estimator, kl):
-    """The whole step: estimate, direct derivative of the divergence, decoder, one node at a time."""
+    """The whole step, one node at a time: estimate, derivative of the divergence, decoder."""
     logit = 0.25
     model = one_bernoulli(logit, prior="learned", kl=kl)
     model.get_layer("unit")._prior_variable.assign([-0.5])
@@ -95,7 +95,8 @@ def test_every_weight_with_a_learned_prior(estimator, kl):
     def gradients(noise, conditional):
         conditional = [conditional] if estimator.needs_conditional else None
         step = model.differentiate(x, y, noise=[noise], conditional_noise=conditional)
-        return {v.path: g for v, g in zip(step.variables, step.gradients) if g is not None}
+        pairs = zip(step.variables, step.gradients, strict=True)
+        return {variable.path: g for variable, g in pairs if g is not None}
 
     def exact():
         with tf.GradientTape() as tape:
@@ -114,10 +115,10 @@ def test_every_weight_with_a_learned_prior(estimator, kl):
 
     rule = logistic_rule(-logit, nodes=16)
     other = logistic_rule(0.0, nodes=16) if estimator.needs_conditional else ([0.0], [1.0])
-    expected = dict(zip([v.path for v in model.trainable_variables], exact()))
+    expected = dict(zip([v.path for v in model.trainable_variables], exact(), strict=False))
     mean = dict.fromkeys(expected, 0.0)
-    for l_z, w_z in zip(*rule):
-        for l_tilde, w_tilde in zip(*other):
+    for l_z, w_z in zip(*rule, strict=False):
+        for l_tilde, w_tilde in zip(*other, strict=False):
             model.get_layer("unit").baseline.assign(0.4)
             found = gradients(tf.constant([[l_z]]), tf.constant([[l_tilde]], "float64"))
             for path, gradient in found.items():

@@ -1,13 +1,13 @@
-"""The main example, small: every model and estimator, and its SavedModel served by a new process."""
+"""The main example, small: models, estimators, and its SavedModel served by a new process."""
 
 import subprocess
 import sys
 
-import binary_vae
 import keras
 import numpy as np
 import pytest
 
+import binary_vae
 import tf_relax
 
 SMALL = ["--steps", "10", "--samples", "2", "--no-jit"]

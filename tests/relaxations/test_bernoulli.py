@@ -112,7 +112,8 @@ def test_coupled_derivative_is_one_minus_that_of_the_equal_conditional_sample():
     step = 1e-6
     up, down = (bernoulli.conditional(a + e, draw, noise_tilde) for e in (step, -step))
     np.testing.assert_allclose(delta, 1 - (up - down) / (2 * step), atol=1e-8)
-    assert np.all(delta > 0) and np.all(delta <= 1)
+    assert np.all(delta > 0)
+    assert np.all(delta <= 1)
 
 
 @pytest.mark.parametrize("logit", LOGITS)
@@ -137,7 +138,7 @@ def test_float32_agrees_with_float64(logit):
             ]
         )
         assert np.all((z_tilde.numpy() > 0) == (draw.b.numpy() == 1))  # never on the wrong side
-    for single, double in zip(*[[x.numpy() for x in row] for row in results]):
+    for single, double in zip(*[[x.numpy() for x in row] for row in results], strict=False):
         assert np.all(np.isfinite(single))
         error = np.abs(single - double) / np.maximum(1, np.abs(double))
         assert error.max() < 1e-5

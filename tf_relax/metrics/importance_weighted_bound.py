@@ -65,7 +65,7 @@ def importance_weighted_bound(
             y_pred = model(x, training=False)
         return -per_example_objective(model, x, y, y_pred, None, training=False).f
 
-    @tf.function(reduce_retracing=True, jit_compile=bool(model.jit_compile))
+    @tf.function(reduce_retracing=True, jit_compile=bool(model.jit_compile), autograph=False)
     def bound(x: Any, y: Any) -> tf.Tensor:
         def add_sample(k: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return k + 1, tfp.math.log_add_exp(total, log_weight(x, y))

@@ -46,7 +46,9 @@ class Network(Surrogate):
         first, *rest = (*self.units, 1)
         self._from_z = self._dense(first, last=not rest)
         self._from_others = self._dense(first, last=not rest, use_bias=False)
-        self._layers_above = [self._dense(size, last=k == len(rest) - 1) for k, size in enumerate(rest)]
+        self._layers_above = [
+            self._dense(size, last=k == len(rest) - 1) for k, size in enumerate(rest)
+        ]
 
     def _dense(self, size: int, last: bool, **options: Any) -> keras.layers.Dense:
         # The bias of the last layer is the free intercept.

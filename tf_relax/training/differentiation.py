@@ -182,8 +182,8 @@ def _surrogate_gradients(
         if gradient is None and model.complete:
             raise ValueError(
                 f"The surrogate variable '{variable.path}' of model '{model.name}' has no "
-                "gradient: the surrogate does not use it, or an operation between it and the objective has "
-                "no second derivative. Remove the variable, set trainable=False on it, or use "
+                "gradient: the surrogate does not use it, or an operation between it and the "
+                "objective has no second derivative. Remove the variable, set trainable=False on it, or use "
                 "`surrogate='network'` in the layer."
             )
     scale = model.optimizer.scale_loss(tf.ones((), loss.dtype))
