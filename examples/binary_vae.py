@@ -5,8 +5,8 @@ The objective is minus the evidence lower bound, in nats per image,
     f(b) = -log p(x | b) + KL(q(b | x) || p(b)),    b ~ q(b | x) = Bernoulli(logits = encoder(x)),
 
 whose gradient in the encoder needs an estimator, since b is discrete. The architectures are
-those of Tucker et al. (2017) and Grathwohl et al. (2018): `linear1`, one dense map each way; `linear2`, two
-stochastic layers; `nonlinear`, two tanh layers of 200 units on either side of the latents.
+those of Tucker et al. (2017) and Grathwohl et al. (2018): `linear1`, one dense map each way;
+`linear2`, two stochastic layers; `nonlinear`, two tanh layers of 200 units on either side.
 
     python examples/binary_vae.py --dataset digits
     python examples/binary_vae.py --dataset mnist --model linear1 --steps 60000

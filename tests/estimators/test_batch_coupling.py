@@ -71,8 +71,8 @@ def integrated_gradient(model, nodes=16):
         return next(g for v, g in zip(step.variables, step.gradients, strict=False) if v is kernel)
 
     return sum(
-        w * gradient(tf.constant(l[:, None])).numpy()
-        for l, w in zip(*product_grid(axes), strict=False)
+        w * gradient(tf.constant(noise[:, None])).numpy()
+        for noise, w in zip(*product_grid(axes), strict=False)
     )
 
 

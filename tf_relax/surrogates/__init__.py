@@ -18,6 +18,11 @@ def get(identifier: str | Surrogate, **kwargs: Any) -> Surrogate:
 
     Raises:
         ValueError: for a name that is not known or an object that is not a `Surrogate`.
+
+    Example:
+
+    >>> get("network", units=(50,)).units
+    (50,)
     """
     if isinstance(identifier, Surrogate):
         return identifier

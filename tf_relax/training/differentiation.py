@@ -183,8 +183,8 @@ def _surrogate_gradients(
             raise ValueError(
                 f"The surrogate variable '{variable.path}' of model '{model.name}' has no "
                 "gradient: the surrogate does not use it, or an operation between it and the "
-                "objective has no second derivative. Remove the variable, set trainable=False on it, or use "
-                "`surrogate='network'` in the layer."
+                "objective has no second derivative. Remove the variable, set trainable=False on "
+                "it, or use `surrogate='network'` in the layer."
             )
     scale = model.optimizer.scale_loss(tf.ones((), loss.dtype))
     return [None if g is None else g * tf.cast(scale, g.dtype) for g in gradients]

@@ -1,0 +1,30 @@
+"""Examples in docstrings run, and every public name has a docstring."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import tf_relax
+
+MODULES = [m.name for m in pkgutil.walk_packages(tf_relax.__path__, "tf_relax.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("package", ["", "estimators", "layers", "losses", "metrics", "surrogates"])
+def test_public_classes_and_functions_show_an_example(package):
+    module = importlib.import_module(f"tf_relax.{package}".rstrip("."))
+    abstract = {"Estimator", "Estimate", "Surrogate", "Stochastic"}
+    helpers = {"names", "serialize", "deserialize", "is_surrogate_variable"}
+    for name in set(module.__all__) - abstract - helpers - {"mark_surrogate_variables"}:
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert ">>>" in (value.__doc__ or "") or "```python" in value.__doc__, name
