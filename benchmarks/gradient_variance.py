@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     result = {}
     for label, estimate in contestants.items():
         result[label] = variance(model, estimate, images, arguments.draws, label)
-        print(f"{label:>26}: {result[label]:10.4f} per logit")
+    for label, value in result.items():
+        print(f"{label:>26}: {value:10.4f} per logit")
     coupled = result["relax, coupled"]
     print(f"leave-one-out (2) / relax: {result['leave-one-out, 2 samples'] / coupled:.2f}")
     print(f"coupled / independent: {coupled / result['relax, independent']:.3f}")

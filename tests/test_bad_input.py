@@ -523,6 +523,16 @@ def test_objective_without_derivative(cut, run_eagerly):
     refuses(ValueError, message, model)
 
 
+def test_operation_without_second_derivative():
+    """A part of the temperature's gradient would be lost; the rest alone points elsewhere."""
+    inputs = keras.Input((2, 2, 1))
+    code = bernoulli()(keras.layers.Conv2D(1, 1)(inputs))
+    model = RelaxModel(inputs, keras.layers.Resizing(3, 3)(code) ** 2)
+    model.compile("sgd", BernoulliNLL())
+    x, y = np.ones((4, 2, 2, 1), "float32"), np.ones((4, 3, 3, 1), "float32")
+    refuses(ValueError, "second derivative.*surrogate='network'", model, x, y)
+
+
 @pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
 def test_training_in_a_plain_keras_model(run_eagerly):
     inputs = keras.Input((3,))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_relax.estimators.estimator import Estimate, Estimator, Replay
 from tf_relax.relaxations.event import along_event, sum_event
-from tf_relax.sites import Site, Sites
+from tf_relax.sites import Site, Sites, ancestors
 
 
 class ControlVariate(Estimator):
@@ -99,7 +99,26 @@ class ControlVariate(Estimator):
                         "`surrogate='network'` in the layer, or estimator='reinforce'."
                     )
                 derivatives[k] = tf.zeros_like(z[k])
+        _check_second_derivative(level, derivatives)
         return objective, derivatives
+
+
+# Derivatives of image resizing, which TensorFlow does not differentiate again, and does not say so.
+_DIFFERENTIABLE_ONCE = {"ResizeBilinearGrad", "ResizeBicubicGrad", "ScaleAndTranslateGrad"}
+
+
+def _check_second_derivative(level: Sequence[Site], derivatives: Sequence[tf.Tensor]) -> None:
+    if tf.executing_eagerly():
+        return  # there is no graph to look at
+    types = {operation.type for operation in ancestors(derivatives)} & _DIFFERENTIABLE_ONCE
+    if types:
+        names = ", ".join(f"'{site.name}'" for site in level)
+        raise ValueError(
+            f"The objective passes through an operation without a second derivative "
+            f"({', '.join(sorted(types))}) after stochastic layer {names}: its temperature would "
+            "learn from a wrong gradient. Resize with interpolation='nearest', or use "
+            "`surrogate='network'` in the layer."
+        )
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")

@@ -35,10 +35,12 @@ class Estimate(NamedTuple):
         gradients: per site, the estimate of ``d E[f_i] / d logits_i`` of every example, shaped like
             the logits; `None` if the pass itself was differentiable and backpropagation does it.
         surrogate_loss: scalar whose gradient trains the surrogates, or `None`.
+        updates: variables and the values that they take after the step.
     """
 
     gradients: list[tf.Tensor] | None
     surrogate_loss: tf.Tensor | None = None
+    updates: Sequence[tuple[keras.Variable, tf.Tensor]] = ()
 
 
 class Estimator(abc.ABC):

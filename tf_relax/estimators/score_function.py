@@ -50,12 +50,13 @@ class Reinforce(Estimator):
             score = site.layer.relaxation.score(site.logits, site.draw)
             beta = 0.0 if self.baseline is None else site.layer.baseline.value
             gradients.append(along_event(f - beta, score) * score)
+        updates = []
         if self.baseline is not None:
             # A shared layer has several sites but one baseline: update it once.
             for layer in dict.fromkeys(site.layer for site in sites):
-                step = (1 - self.decay) * (tf.reduce_mean(f) - layer.baseline)
-                layer.baseline.assign_add(tf.cast(step, layer.baseline.dtype))
-        return Estimate(gradients)
+                past, now = layer.baseline.value, tf.reduce_mean(f)
+                updates.append((layer.baseline, self.decay * past + (1 - self.decay) * now))
+        return Estimate(gradients, updates=updates)
 
     def get_config(self) -> dict[str, Any]:
         return {"baseline": self.baseline, "decay": self.decay}

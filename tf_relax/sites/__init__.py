@@ -1,6 +1,6 @@
 """Record and replay: how stochastic layers and training meet."""
 
-from tf_relax.sites.dependence import depends_on
+from tf_relax.sites.dependence import ancestors, depends_on
 from tf_relax.sites.handler import Handler, current_handler
 from tf_relax.sites.record import Record, record
 from tf_relax.sites.replay import Replay
@@ -12,6 +12,7 @@ __all__ = [
     "Replay",
     "Site",
     "Sites",
+    "ancestors",
     "current_handler",
     "depends_on",
     "record",

@@ -88,6 +88,7 @@ def differentiate(
     )
     model_variables = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
     model_gradients = _model_gradients(model, tape, objective, sites, estimate, model_variables)
+    state += estimate.updates
     gradients, values = _after_all(
         [*model_gradients, *surrogate_gradients], [value for _, value in state]
     )
