@@ -3,9 +3,10 @@
 import pathlib
 import sys
 
-import binary_vae
 import numpy as np
 import pytest
+
+import binary_vae
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
