@@ -63,3 +63,10 @@ def _seeded_and_restored(seed):
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def float64():
+    """Keras in float64: for proofs that are exact to rounding."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")

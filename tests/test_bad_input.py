@@ -593,3 +593,14 @@ def test_other_backends(backend, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: backend)
     with pytest.raises(ImportError, match=f"'{backend}'.*KERAS_BACKEND=tensorflow"):
         runpy.run_path(tf_relax.__file__)
+
+
+def test_several_replicas(monkeypatch):
+    class Strategy:
+        num_replicas_in_sync = 2
+
+    model = functional(bernoulli())
+    model.compile("sgd", "mse", run_eagerly=True)
+    monkeypatch.setattr(tf.distribute, "get_strategy", Strategy)
+    with pytest.raises(RuntimeError, match="does not train on 2 replicas"):
+        model.differentiate(tf.ones((2, 3)), tf.ones((2, 4)))

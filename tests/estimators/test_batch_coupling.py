@@ -13,13 +13,7 @@ X = tf.constant([[0.5], [-1.0]], "float64")
 Y = tf.constant([[0.3], [-0.2]], "float64")
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def normalised_samples():

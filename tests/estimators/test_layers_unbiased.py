@@ -14,13 +14,7 @@ X = np.array([[0.5, -1.0], [1.5, 0.25]])
 Y = np.array([[0.3], [-0.2]])
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 class Forced(Handler):

@@ -4,7 +4,6 @@
 import inspect
 import types
 
-import keras
 import pytest
 
 from tests.estimators.one_bernoulli import exact_gradient, integrated_estimate, one_bernoulli
@@ -78,13 +77,7 @@ def mutate(module, right, wrong):
     return mutant
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def bias(module, name, arguments):

@@ -21,6 +21,11 @@ def one_layer(**options):
     code = tf_relax.layers.RelaxBernoulli(prior="learned", name="code", **options)(logits)
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(3, name="pixels")(code))
     model.get_layer("code")._prior_variable.assign([0.5, -1.0])
+    # The same model in every run, whose q is far from the posterior: the bounds differ clearly.
+    rng = np.random.default_rng(0)
+    for name in ("logits", "pixels"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(rng.normal(size=kernel.shape))
     model.compile("sgd", tf_relax.losses.BernoulliNLL(), jit_compile=False)
     return model
 

@@ -48,6 +48,13 @@ def differentiate(
 
     The arguments are those of `RelaxModel.differentiate`.
     """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        # Keras gives every replica the same seeds, so their samples would be copies.
+        raise RuntimeError(
+            f"RelaxModel '{model.name}' does not train on {replicas} replicas yet. Train it "
+            "outside of the distribution strategy."
+        )
     _build_symbolically(model, x)
     estimator = model.estimator
     tape = tf.GradientTape(persistent=tf.executing_eagerly())
