@@ -488,7 +488,7 @@ def test_config_round_trip(kind):
 
 def test_config_with_custom_objects():
     class Custom(keras.optimizers.SGD):
-        pass
+        """A class that Keras has not registered."""
 
     config = RelaxOptimizer("adam", surrogate_optimizer=Custom(0.1)).get_config()
     clone = RelaxOptimizer.from_config(config, custom_objects={"Custom": Custom})
