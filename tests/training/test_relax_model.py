@@ -144,10 +144,10 @@ def numpy(variables):
 def test_every_style_trains_every_variable(style):
     model = compile_model(STYLES[style]())
     model(X)
-    before, bases = numpy(model.trainable_variables), RelaxModel.__bases__
+    before, bases = numpy(model.trained_variables), RelaxModel.__bases__
     history = fit(model, epochs=2)
     assert np.isfinite(history["loss"]).all()
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
     assert isinstance(model, RelaxModel)
     assert RelaxModel.__bases__ == bases == (keras.Model,)
     assert len(model.stochastic_layers) == 1
@@ -159,7 +159,7 @@ def test_an_unbuilt_model_builds_itself_in_the_first_step(style):
     model = compile_model(STYLES[style]())
     fit(model)
     assert model.built
-    assert len(model.trainable_variables) == 4 + 1 + 3  # dense layers, prior, surrogate
+    assert len(model.trained_variables) == 4 + 1 + 3  # dense layers, prior, surrogate
     assert int(model.optimizer.iterations.numpy()) == 3
 
 
@@ -261,9 +261,9 @@ def test_a_model_inside_a_model():
     assert len(model.stochastic_layers) == 2
     compile_model(model)
     model(X)
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     fit(model)
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
 
 
 @run_modes
@@ -332,11 +332,11 @@ def test_gradients_are_those_of_the_noise_in_every_way_to_run(arguments, rng):
 def test_compiled_training_loop():
     """One XLA program per batch size, the last and smaller one included."""
     model = compile_model(functional(), metrics=["mae"], jit_compile=True)
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     history = fit(model, epochs=2)
     assert set(history) == {"loss", "mae"}
     assert np.isfinite(list(history.values())).all()
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_compiled_training_loop():
 )
 def test_every_estimator_trains_in_graph_mode(estimator):
     model = compile_model(functional(), estimator=estimator, jit_compile=False)
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     with warnings.catch_warnings():
         # Estimators without a surrogate leave its variables alone; Keras might mention that.
         warnings.simplefilter("error")
@@ -353,7 +353,7 @@ def test_every_estimator_trains_in_graph_mode(estimator):
     trained = {
         name
         for name, moved in zip(
-            names, changed(before, numpy(model.trainable_variables)), strict=True
+            names, changed(before, numpy(model.trained_variables)), strict=True
         )
         if moved
     }
@@ -545,12 +545,12 @@ def test_a_pair_of_optimizers_is_used_as_it_is():
     pair = RelaxOptimizer(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1))
     model = compile_model(functional(), pair)
     assert model.optimizer is pair
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     fit(model)
     moved = dict(
         zip(
             [v.path for v in model.trainable_variables],
-            changed(before, numpy(model.trainable_variables)),
+            changed(before, numpy(model.trained_variables)),
             strict=True,
         )
     )
@@ -574,10 +574,10 @@ def test_frozen_layers_stay():
     encoder = model.get_layer("encoder")
     encoder.trainable = False
     compile_model(model)
-    frozen, before = numpy(encoder.weights), numpy(model.trainable_variables)
+    frozen, before = numpy(encoder.weights), numpy(model.trained_variables)
     fit(model)
     assert_same(numpy(encoder.weights), frozen)
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
 
 
 def test_everything_but_the_encoder_frozen():
@@ -586,11 +586,11 @@ def test_everything_but_the_encoder_frozen():
     decoder.trainable = code.trainable = False
     compile_model(model)
     frozen = numpy([*decoder.weights, *code.weights])
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     assert len(before) == 2
     fit(model)
     assert_same(numpy([*decoder.weights, *code.weights]), frozen)
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
 
 
 def test_frozen_surrogate_beside_a_learned_prior():
@@ -598,10 +598,10 @@ def test_frozen_surrogate_beside_a_learned_prior():
     code = model.stochastic_layers[0]
     code.surrogate.trainable = False
     compile_model(model)
-    frozen, before = numpy(code.surrogate.weights), numpy(model.trainable_variables)
+    frozen, before = numpy(code.surrogate.weights), numpy(model.trained_variables)
     fit(model)
     assert_same(numpy(code.surrogate.weights), frozen)
-    moved = changed(before, numpy(model.trainable_variables))
+    moved = changed(before, numpy(model.trained_variables))
     names = [v.name for v in model.trainable_variables]
     # Without an objective in the surrogate its temperature and scale have nothing to do.
     assert {n for n, m in zip(names, moved, strict=True) if not m} == {"log_temperature", "scale"}
@@ -632,11 +632,11 @@ def test_policies_train(policy, run_eagerly):
     if policy == "mixed_float16":
         assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         assert isinstance(model.optimizer.inner_optimizer, RelaxOptimizer)
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     history = fit(model, epochs=3)
     assert np.isfinite(list(history.values())).all()
     assert all(np.isfinite(w).all() for w in model.get_weights())
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
     compute = keras.config.dtype_policy().compute_dtype
     assert model(X).dtype == compute
     assert {v.dtype for v in model.trainable_variables} == {
@@ -675,9 +675,9 @@ def test_float64_policy_of_a_model_in_a_float32_world():
     code = bernoulli(dtype="float64", surrogate="sum", prior=None)(encoder(inputs))
     model = RelaxModel(inputs, keras.layers.Dense(3, dtype="float64")(code))
     compile_model(model)
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     fit(model)
-    assert all(changed(before, numpy(model.trainable_variables)))
+    assert all(changed(before, numpy(model.trained_variables)))
 
 
 # ------------------------------------------------------------------------------ callbacks

@@ -1,4 +1,4 @@
-"""How the gradient of an expectation over discrete samples is estimated."""
+"""How the gradient of an expectation over random samples is estimated."""
 
 from __future__ import annotations
 
@@ -6,17 +6,47 @@ from typing import Any
 
 import keras
 
+from tf_relax.estimators.arms import Arms
 from tf_relax.estimators.control_variate import Rebar, Relax
-from tf_relax.estimators.estimator import Estimate, Estimator
-from tf_relax.estimators.pathwise import Concrete, StraightThrough
+from tf_relax.estimators.disarm import Disarm
+from tf_relax.estimators.double_cv import DoubleCV
+from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes
+from tf_relax.estimators.exact import Exact
+from tf_relax.estimators.lax import Dlax, Lax
+from tf_relax.estimators.leave_one_out import LeaveOneOut
+from tf_relax.estimators.muprop import MuProp
+from tf_relax.estimators.nvil import Nvil
+from tf_relax.estimators.pathwise import (
+    Concrete,
+    GumbelStraightThrough,
+    ReinMax,
+    Reparameterization,
+    StraightThrough,
+)
+from tf_relax.estimators.rodeo import Rodeo
 from tf_relax.estimators.score_function import Reinforce
+from tf_relax.estimators.vimco import Vimco
 
 _BY_NAME: dict[str, type[Estimator]] = {
+    "arms": Arms,
     "concrete": Concrete,
+    "disarm": Disarm,
+    "dlax": Dlax,
+    "double_cv": DoubleCV,
+    "exact": Exact,
+    "gumbel_straight_through": GumbelStraightThrough,
+    "lax": Lax,
+    "leave_one_out": LeaveOneOut,
+    "muprop": MuProp,
+    "nvil": Nvil,
     "rebar": Rebar,
     "reinforce": Reinforce,
+    "reinmax": ReinMax,
     "relax": Relax,
+    "reparameterization": Reparameterization,
+    "rodeo": Rodeo,
     "straight_through": StraightThrough,
+    "vimco": Vimco,
 }
 
 
@@ -43,8 +73,8 @@ def get(identifier: Any) -> Estimator:
 
     Example:
 
-    >>> get("relax")
-    Relax(coupled=True)
+    >>> get("disarm")
+    Disarm()
     """
     if isinstance(identifier, Estimator):
         return identifier
@@ -59,13 +89,29 @@ def get(identifier: Any) -> Estimator:
 
 
 __all__ = [
+    "Arms",
     "Concrete",
+    "Disarm",
+    "Dlax",
+    "DoubleCV",
     "Estimate",
     "Estimator",
+    "Exact",
+    "GumbelStraightThrough",
+    "Lax",
+    "LeaveOneOut",
+    "MuProp",
+    "Nvil",
+    "Pass",
+    "Passes",
     "Rebar",
     "Reinforce",
+    "ReinMax",
     "Relax",
+    "Reparameterization",
+    "Rodeo",
     "StraightThrough",
+    "Vimco",
     "deserialize",
     "get",
     "names",

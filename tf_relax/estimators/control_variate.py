@@ -9,9 +9,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Replay
-from tf_relax.relaxations.event import along_event, sum_event
-from tf_relax.sites import Site, Sites, ancestors
+from tf_relax.estimators.estimator import (
+    Estimate,
+    Estimator,
+    Pass,
+    Passes,
+    require_discrete,
+    score,
+    squared_gradient,
+    times,
+)
+from tf_relax.estimators.leave_one_out import leave_one_out
+from tf_relax.estimators.surrogate_value import check_surrogate, surrogate_and_derivative
+from tf_relax.sites import Site
 
 
 class ControlVariate(Estimator):
@@ -24,101 +34,96 @@ class ControlVariate(Estimator):
             only in its derivative. Every term depends on the marginal of z and on the joint
             distribution of (b, z~) alone, so this is as unbiased as an independent z~, and it
             needs one evaluation of ``c`` instead of two.
+        num_samples: K independent samples (z_k, b_k), each with an evaluation of the objective.
+            The estimate is their mean, in which ``f(b_k) - c(z~_k)`` is held against the mean of
+            the others (leave-one-out).
+        num_conditional: M samples of ``z~ | b`` per sample, over which the terms in ``c`` are
+            averaged. As z itself is one of ``z | b``, the coupled estimate averages over z and
+            M - 1 others.
+
+    Raises:
+        ValueError: for fewer than one sample of either kind.
     """
 
-    def __init__(self, coupled: bool = True):
+    def __init__(self, coupled: bool = True, num_samples: int = 1, num_conditional: int = 1):
+        for argument, value in (("num_samples", num_samples), ("num_conditional", num_conditional)):
+            if value < 1:
+                raise ValueError(
+                    f"{type(self).__name__}: `{argument}` must be at least 1. Received: {value}"
+                )
         self.coupled = coupled
-        self.needs_conditional = not coupled
+        self.num_samples = num_samples
+        self.samples_of_z_tilde = num_conditional
+        self.num_passes = self.num_noises = num_samples
+        self.num_conditional = num_conditional - coupled
+
+    def check(self, layer: Any) -> None:
+        require_discrete(self, layer)
 
     @abc.abstractmethod
     def uses_objective(self, layer: Any) -> bool:
         """Returns whether ``c`` contains ``scale f(relax(z, t))``."""
 
     @abc.abstractmethod
-    def remainder(self, site: Site, z: tf.Tensor) -> tf.Tensor | None:
-        """Returns the rest of ``c(z)``, `[batch]`, or `None` if there is none."""
+    def uses_network(self, layer: Any) -> bool:
+        """Returns whether ``c`` contains the layer's ``r(z)``."""
 
-    def estimate(self, sites: Sites, f: tf.Tensor, replay: Replay) -> Estimate:
-        gradients = {}
-        for level in sites.levels():
-            # h = dc/dz; in the coupled case z~ = z in value, hence also c(z~) = c(z), h(z~) = h(z).
-            c, h = self._evaluate(sites, level, [site.z for site in level], replay)
-            if not self.coupled:
-                z_tilde = [site.z_tilde for site in level]
-                c, h_tilde = self._evaluate(sites, level, z_tilde, replay)
-            for k, site in enumerate(level):
-                relaxation, a, draw = site.layer.relaxation, site.logits, site.draw
-                score = relaxation.score(a, draw)
-                if self.coupled:
-                    pathwise = relaxation.delta_vjp(a, draw, h[k])
-                else:
-                    pathwise = h[k] - relaxation.conditional_vjp(a, draw, z_tilde[k], h_tilde[k])
-                gradients[site] = along_event(f - c[k], score) * score + pathwise
-        g = [gradients[site] for site in sites]
-        return Estimate(g, surrogate_loss=squared_gradient(g))
+    def estimate(self, passes: Passes) -> Estimate:
+        signals: list[dict[Site, tf.Tensor]] = []
+        pathwise: list[dict[Site, tf.Tensor]] = []
+        for one in passes:
+            signals.append({})
+            pathwise.append({})
+            for level in one.sites.levels():
+                for site, c_tilde, path in self._terms(one, level):
+                    signals[-1][site] = one.f - c_tilde
+                    pathwise[-1][site] = path
+        gradients: list[list[tf.Tensor]] = [[] for _ in passes]
+        # The same site of every pass; with one pass there is nothing to leave out.
+        for sites in zip(*[one.sites for one in passes], strict=True):
+            signal = [signals[k][site] for k, site in enumerate(sites)]
+            if len(passes) > 1:
+                signal = leave_one_out(signal)
+            for k, site in enumerate(sites):
+                g = times(signal[k], score(site)) + pathwise[k][site]
+                gradients[k].append(g / len(passes))
+        return Estimate(gradients, surrogate_loss=squared_gradient(gradients))
 
-    def _evaluate(
-        self, sites: Sites, level: Sequence[Site], z: Sequence[tf.Tensor], replay: Replay
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Returns c and dc/dz at the sites of one level."""
-        objective, h_objective = self._relaxed_objective(level, z, replay)
-        values, derivatives = [], []
-        for k, site in enumerate(level):
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(z[k])
-                r = self.remainder(site, z[k])
-            c, h = tf.zeros((1,), z[k].dtype), tf.zeros_like(z[k])
-            if r is not None:
-                c += sites.signal(r)
-                h += tape.gradient(r, z[k], unconnected_gradients="zero")
-            if objective is not None and self.uses_objective(site.layer):
-                c += site.layer.scale * objective
-                h += site.layer.scale * h_objective[k]
-            values.append(c)
-            derivatives.append(h)
-        return values, derivatives
+    def _terms(
+        self, one: Pass, level: Sequence[Site]
+    ) -> list[tuple[Site, tf.Tensor, tf.Tensor]]:
+        """Returns c(z~) and dc(z)/da - dc(z~)/da at the sites of a level, averaged over z~."""
+        c_mean = [tf.zeros((1,), site.z.dtype) for site in level]
+        path_mean = [tf.zeros_like(site.logits) for site in level]
+        if self.coupled:
+            # z~ = z in value, hence also c(z~) = c(z) and h(z~) = h(z).
+            pairs = [[site.z, *site.z_tildes] for site in level]
+            for m in range(self.samples_of_z_tilde):
+                z = [each[m] for each in pairs]
+                c, h = surrogate_and_derivative(self, one, level, z)
+                for k, site in enumerate(level):
+                    draw = site.draw._replace(z=z[k])
+                    c_mean[k] += c[k]
+                    path_mean[k] += site.layer.relaxation.delta_vjp(site.logits, draw, h[k])
+        else:
+            _, h = surrogate_and_derivative(self, one, level, [site.z for site in level])
+            for m in range(self.samples_of_z_tilde):
+                z_tilde = [site.z_tildes[m] for site in level]
+                c, h_tilde = surrogate_and_derivative(self, one, level, z_tilde)
+                for k, site in enumerate(level):
+                    relaxation, a, draw = site.layer.relaxation, site.logits, site.draw
+                    c_mean[k] += c[k]
+                    path_mean[k] += relaxation.vjp(a, draw, h[k])
+                    path_mean[k] -= relaxation.conditional_vjp(a, draw, z_tilde[k], h_tilde[k])
+        count = self.samples_of_z_tilde
+        return [(site, c_mean[k] / count, path_mean[k] / count) for k, site in enumerate(level)]
 
-    def _relaxed_objective(
-        self, level: Sequence[Site], z: Sequence[tf.Tensor], replay: Replay
-    ) -> tuple[tf.Tensor | None, list[tf.Tensor]]:
-        """Returns f(relax(z, t)) and its derivative in z; the sites of a level share one replay."""
-        if not (replay.relaxable and any(self.uses_objective(site.layer) for site in level)):
-            return None, []
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(z)
-            objective = replay(level, z)
-        derivatives = tape.gradient(objective, z)
-        for k, site in enumerate(level):
-            if derivatives[k] is None:
-                if replay.complete:
-                    raise ValueError(
-                        f"The objective has no derivative with respect to the sample of "
-                        f"{type(site.layer).__name__} '{site.name}', so it cannot serve as its "
-                        "surrogate: the sample is not used, or passes an operation without a "
-                        "derivative (rounding, casting to integers, argmax). Use "
-                        "`surrogate='network'` in the layer, or estimator='reinforce'."
-                    )
-                derivatives[k] = tf.zeros_like(z[k])
-        _check_second_derivative(level, derivatives)
-        return objective, derivatives
-
-
-# Derivatives of image resizing, which TensorFlow does not differentiate again, and does not say so.
-_DIFFERENTIABLE_ONCE = {"ResizeBilinearGrad", "ResizeBicubicGrad", "ScaleAndTranslateGrad"}
-
-
-def _check_second_derivative(level: Sequence[Site], derivatives: Sequence[tf.Tensor]) -> None:
-    if tf.executing_eagerly():
-        return  # there is no graph to look at
-    types = {operation.type for operation in ancestors(derivatives)} & _DIFFERENTIABLE_ONCE
-    if types:
-        names = ", ".join(f"'{site.name}'" for site in level)
-        raise ValueError(
-            f"The objective passes through an operation without a second derivative "
-            f"({', '.join(sorted(types))}) after stochastic layer {names}: its temperature would "
-            "learn from a wrong gradient. Resize with interpolation='nearest', or use "
-            "`surrogate='network'` in the layer."
-        )
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "coupled": self.coupled,
+            "num_samples": self.num_samples,
+            "num_conditional": self.samples_of_z_tilde,
+        }
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -132,31 +137,28 @@ class Relax(ControlVariate):
     Args:
         coupled: whether z~ shares its noise with (z, b). The coupled estimator evaluates the
             surrogate once instead of twice, at practically the same variance.
+        num_samples: samples (z, b) per step, each the others' baseline (leave-one-out).
+        num_conditional: samples of ``z~ | b`` per sample, over which ``c`` is averaged.
+
+    Raises:
+        ValueError: for fewer than one sample of either kind.
 
     Example:
 
-    >>> Relax()
-    Relax(coupled=True)
+    >>> Relax(num_samples=2)
+    Relax(coupled=True, num_samples=2, num_conditional=1)
     """
 
     def uses_objective(self, layer: Any) -> bool:
         return layer.surrogate.uses_objective
 
-    def remainder(self, site: Site, z: tf.Tensor) -> tf.Tensor:
-        return site.layer.surrogate(z, site.logits, site.context)
+    def uses_network(self, layer: Any) -> bool:
+        return True
 
     def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
-        if layer.surrogate.needs_objective and not relaxable:
-            raise ValueError(
-                f"{type(layer).__name__} '{layer.name}' has the surrogate "
-                f"{type(layer.surrogate).__name__}, which evaluates the objective at relaxed "
-                "samples, and the objective is a BlackBox. Use `surrogate='network'` in the layer."
-            )
+        check_surrogate(layer, relaxable)
         objective = layer.objective_variables if relaxable and self.uses_objective(layer) else []
         return [*objective, *layer.surrogate.trainable_variables]
-
-    def get_config(self) -> dict[str, Any]:
-        return {"coupled": self.coupled}
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -168,11 +170,16 @@ class Rebar(ControlVariate):
 
     Args:
         coupled: whether z~ shares its noise with (z, b), as in the paper.
+        num_samples: samples (z, b) per step, each the others' baseline (leave-one-out).
+        num_conditional: samples of ``z~ | b`` per sample, over which ``c`` is averaged.
+
+    Raises:
+        ValueError: for fewer than one sample of either kind.
 
     Example:
 
     >>> Rebar(coupled=False)
-    Rebar(coupled=False)
+    Rebar(coupled=False, num_samples=1, num_conditional=1)
     """
 
     needs_differentiable_objective = True
@@ -180,27 +187,8 @@ class Rebar(ControlVariate):
     def uses_objective(self, layer: Any) -> bool:
         return True
 
-    def remainder(self, site: Site, z: tf.Tensor) -> None:
-        return None
+    def uses_network(self, layer: Any) -> bool:
+        return False
 
     def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
         return layer.objective_variables
-
-    def get_config(self) -> dict[str, Any]:
-        return {"coupled": self.coupled}
-
-
-def squared_gradient(g: Sequence[tf.Tensor]) -> tf.Tensor:
-    r"""Objective of the surrogates, ``mean over examples of sum over units of g^2``.
-
-    As ``E[g]`` does not depend on phi, ``d Var(g)/d phi = E[d g^2/d phi]`` (Grathwohl et al. 2018,
-    equation 5). Squares are taken per example, before the batch is averaged: that is the variance
-    of one example's gradient, whatever the batch size.
-
-    Args:
-        g: gradients with respect to the logits, one `[batch, *event]` per site.
-
-    Returns:
-        A scalar.
-    """
-    return tf.add_n([tf.reduce_mean(sum_event(tf.square(g_site))) for g_site in g])

@@ -1,24 +1,58 @@
-"""Biased estimators that differentiate through a stand-in for the sample."""
+"""Estimators that differentiate through the sample or a stand-in for it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Replay
-from tf_relax.sites import Site, Sites
+from tf_relax.estimators.estimator import Estimate, Estimator, Passes, require_continuous
+from tf_relax.sites import Site
+
+
+class Pathwise(Estimator):
+    """Base of the estimators that leave everything to backpropagation through `output`."""
+
+    needs_differentiable_objective = True
+    importance_weighted = True
+
+    def estimate(self, passes: Passes) -> Estimate:
+        return Estimate(gradients=None)
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class Concrete(Estimator):
+class Reparameterization(Pathwise):
+    r"""Reparameterisation, ``g = (df/db) d b(a, eps) / da``, for continuous samples; unbiased.
+
+    Kingma and Welling (2014), section 2.4.
+
+    Example:
+
+    >>> Reparameterization().unbiased
+    True
+    """
+
+    def check(self, layer: Any) -> None:
+        require_continuous(self, layer)
+
+    def output(self, site: Site) -> tf.Tensor:
+        return tf.cast(site.b, site.layer.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class Concrete(Pathwise):
     r"""Relaxed training, ``g = d f(relax(z, t)) / da``; biased.
 
     Maddison et al. (2016), equation 15, and Jang et al. (2016). The whole model, decoder included,
-    trains on relaxed samples; the loss that `fit` shows is the relaxed one. The temperature is the
-    layer's and stays where it is: the default of the layers, 0.1, suits surrogates, and 0.5 to 1 is
-    usual here.
+    trains on relaxed samples; the loss that `fit` shows is the relaxed one.
+
+    Args:
+        temperature: t; `None` takes the layer's, whose default, 0.1, suits surrogates.
+
+    Raises:
+        ValueError: for a temperature that is not positive.
 
     Example:
 
@@ -27,27 +61,28 @@ class Concrete(Estimator):
     """
 
     unbiased = False
-    needs_differentiable_objective = True
     relaxes_samples = True
 
-    def output(self, site: Site) -> tf.Tensor:
-        # Through a constant: the temperature must not learn to flatter the relaxed objective.
-        t = tf.stop_gradient(site.layer.temperature)
-        return tf.cast(site.layer.relaxation.relax(site.z, t), site.layer.compute_dtype)
+    def __init__(self, temperature: float | None = 0.5):
+        self.temperature = _checked_temperature("Concrete", temperature)
 
-    def estimate(self, sites: Sites, f: tf.Tensor, replay: Replay) -> Estimate:
-        return Estimate(gradients=None)
+    def output(self, site: Site) -> tf.Tensor:
+        y = site.layer.relaxation.relax(site.z, temperature_of(site, self.temperature))
+        return tf.cast(y, site.layer.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class StraightThrough(Estimator):
+class StraightThrough(Pathwise):
     r"""Hard samples forward, the derivative of a stand-in backward; biased.
 
     Bengio et al. (2013), section 3.3: ``g = (df/db) d y(a) / da`` with
 
     - `"mean"`: ``y = E[b]``, for Bernoulli units ``sigmoid(a)``;
     - `"identity"`: ``y = a``;
-    - `"relaxed"`: ``y = relax(z, t)`` (straight-through Gumbel-softmax, Jang et al. 2016).
+    - `"relaxed"`: ``y = relax(z, t)`` with the layer's temperature.
 
     Args:
         backward: which stand-in to differentiate.
@@ -62,7 +97,6 @@ class StraightThrough(Estimator):
     """
 
     unbiased = False
-    needs_differentiable_objective = True
 
     def __init__(self, backward: str = "mean"):
         if backward not in ("mean", "identity", "relaxed"):
@@ -79,12 +113,104 @@ class StraightThrough(Estimator):
         elif self.backward == "identity":
             y = site.logits
         else:
-            y = relaxation.relax(site.z, tf.stop_gradient(site.layer.temperature))
-        # b first: (b - y) + y would round b away from 0 and 1.
-        return tf.cast(site.b + (y - tf.stop_gradient(y)), site.layer.compute_dtype)
-
-    def estimate(self, sites: Sites, f: tf.Tensor, replay: Replay) -> Estimate:
-        return Estimate(gradients=None)
+            y = relaxation.relax(site.z, temperature_of(site, None))
+        return straight_through(site, y)
 
     def get_config(self) -> dict[str, Any]:
         return {"backward": self.backward}
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class GumbelStraightThrough(Pathwise):
+    r"""Hard samples forward, ``g = (df/db) d relax(z, t) / da`` backward; biased.
+
+    Straight-through Gumbel-softmax, Jang et al. (2016), section 2.2.
+
+    Args:
+        temperature: t; `None` takes the layer's, whose default, 0.1, suits surrogates.
+
+    Raises:
+        ValueError: for a temperature that is not positive.
+
+    Example:
+
+    >>> GumbelStraightThrough()
+    GumbelStraightThrough(temperature=1.0)
+    """
+
+    unbiased = False
+
+    def __init__(self, temperature: float | None = 1.0):
+        self.temperature = _checked_temperature("GumbelStraightThrough", temperature)
+
+    def output(self, site: Site) -> tf.Tensor:
+        t = temperature_of(site, self.temperature)
+        return straight_through(site, site.layer.relaxation.relax(site.z, t))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class ReinMax(Pathwise):
+    r"""Straight-through that is exact to second order, by Heun's method; biased.
+
+    Liu et al. (2023), algorithm 2: ``g = (df/db)^T [2 J(m) - J(p)/2]`` with ``p = E[b]``,
+    ``m = (softmax(a / t) + b) / 2`` and ``J`` the derivative of a mean in its logits, for Bernoulli
+    units ``J(m) = m (1 - m)``. At t = 1 the bias is zero where f is at most quadratic in each unit.
+
+    Args:
+        temperature: t, at least 1.
+
+    Raises:
+        ValueError: for a temperature below 1.
+
+    Example:
+
+    >>> ReinMax().unbiased
+    False
+    """
+
+    unbiased = False
+
+    def __init__(self, temperature: float = 1.0):
+        if not temperature >= 1:
+            raise ValueError(f"ReinMax: `temperature` must be at least 1. Received: {temperature}")
+        self.temperature = temperature
+
+    def output(self, site: Site) -> tf.Tensor:
+        relaxation, b = site.layer.relaxation, site.b
+
+        @tf.custom_gradient
+        def sample(a: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            p, m = relaxation.mean(a), (relaxation.mean(a / self.temperature) + b) / 2
+
+            def backward(df_db: tf.Tensor) -> tf.Tensor:
+                return 2 * relaxation.mean_vjp(m, df_db) - relaxation.mean_vjp(p, df_db) / 2
+
+            return b, backward
+
+        return tf.cast(sample(site.logits), site.layer.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
+
+
+def straight_through(site: Site, y: tf.Tensor) -> tf.Tensor:
+    """Returns b with the derivative of y."""
+    # b first: (b - y) + y would round b away from 0 and 1.
+    return tf.cast(site.b + (y - tf.stop_gradient(y)), site.layer.compute_dtype)
+
+
+def temperature_of(site: Site, temperature: float | None) -> tf.Tensor:
+    """Returns a temperature, the layer's where none is given, as a constant."""
+    if temperature is None:
+        # The layer's must not learn to flatter a relaxed objective.
+        return tf.stop_gradient(site.layer.temperature)
+    return tf.constant(temperature, site.z.dtype)
+
+
+def _checked_temperature(name: str, temperature: float | None) -> float | None:
+    if temperature is not None and not temperature > 0:
+        raise ValueError(f"{name}: `temperature` must be above 0. Received: {temperature}")
+    return temperature

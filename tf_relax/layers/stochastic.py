@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_relax import surrogates
 from tf_relax.relaxations import Relaxation
 from tf_relax.sites.handler import current_handler
-from tf_relax.surrogates import Surrogate, mark_surrogate_variables
+from tf_relax.surrogates import Stein, Surrogate, mark_surrogate_variables
 
 _INFERENCE = ("sample", "mode", "mean")
 _SEED_STATE = "seed_state"
@@ -23,12 +23,14 @@ class Stochastic(keras.layers.Layer):
 
     Subclasses provide `relaxation`. The layer owns everything that its gradient estimator learns:
     the temperature (through its logarithm, so it stays positive) and the scale of the relaxed
-    objective, the surrogate, and the running mean of the objective that a baseline needs.
+    objective, the surrogate, the factors of other control variates, and the running mean and
+    variance of the objective that a baseline needs.
 
     Args:
         temperature: initial temperature t > 0 of `relax(z, t)`.
         scale: initial factor of the objective at relaxed inputs in the surrogate.
-        surrogate: a `tf_relax.surrogates.Surrogate` or its name: "objective", "network", "sum".
+        surrogate: a `tf_relax.surrogates.Surrogate`, its name ("objective", "network", "sum") or a
+            Keras model of z.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
         check_numerics: whether to stop with an error that names the layer when logits contain NaN
@@ -61,6 +63,7 @@ class Stochastic(keras.layers.Layer):
         self.initial_temperature = temperature
         self.initial_scale = scale
         self.surrogate = surrogates.get(surrogate, dtype=self.noise_dtype)
+        self.stein = Stein(dtype=self.noise_dtype, name="stein")
         self.inference = inference
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -91,17 +94,39 @@ class Stochastic(keras.layers.Layer):
             autocast=False,
             name="scale",
         )
-        self.baseline = self.add_weight(
+        self.linear_scale = self.add_weight(
             shape=(),
             initializer="zeros",
+            dtype=self.noise_dtype,
+            autocast=False,
+            name="linear_scale",
+        )
+        self.baseline = self._statistic("baseline", "zeros")
+        self.baseline_variance = self._statistic("baseline_variance", "ones")
+        if not self.surrogate.built:  # a loader builds inner layers first
+            z_shape = tuple(self.relaxation.sample_shape(tf.TensorShape(logits_shape)))
+            self.surrogate.build(z_shape, tuple(logits_shape), context_shape)
+        if not self.stein.built:
+            self.stein.build()
+        mark_surrogate_variables(
+            [
+                *self.objective_variables,
+                self.linear_scale,
+                *self.stein.trainable_variables,
+                *self.surrogate.trainable_variables,
+            ]
+        )
+
+    def _statistic(self, name: str, initializer: str) -> keras.Variable:
+        """Adds a running statistic of the objective, which no optimizer touches."""
+        return self.add_weight(
+            shape=(),
+            initializer=initializer,
             trainable=False,
             dtype=self.noise_dtype,
             autocast=False,
-            name="baseline",
+            name=name,
         )
-        if not self.surrogate.built:  # a loader builds inner layers first
-            self.surrogate.build(logits_shape, logits_shape, context_shape)
-        mark_surrogate_variables([*self.objective_variables, *self.surrogate.trainable_variables])
 
     @property
     def temperature(self) -> tf.Tensor:
@@ -113,9 +138,13 @@ class Stochastic(keras.layers.Layer):
         """Surrogate variables that act through the objective at relaxed inputs."""
         return [self.log_temperature, self.scale]
 
-    def noise(self, logits: tf.Tensor) -> tf.Tensor:
-        """Draws fresh noise for logits, `[batch, *event]`."""
-        return self.relaxation.noise(tf.shape(logits), logits.dtype, self.seed_generator)
+    def noise(self, logits: tf.Tensor, count: int = 1) -> tf.Tensor:
+        """Draws fresh noise for logits, `[count, batch, *event]`."""
+        static = self.relaxation.sample_shape(logits.shape).as_list()
+        dynamic = tf.shape(logits)
+        shape = [dynamic[k] if size is None else size for k, size in enumerate(static)]
+        shape = tf.stack([count, *shape])
+        return self.relaxation.noise(shape, logits.dtype, self.seed_generator)
 
     def hard_output(self, logits: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """Returns the hard sample; differentiating it raises."""
@@ -136,6 +165,23 @@ class Stochastic(keras.layers.Layer):
         """Returns `relax(z, t)` with the layer's temperature."""
         return tf.cast(self.relaxation.relax(z, self.temperature), self.compute_dtype)
 
+    def surrogate_value(
+        self,
+        z: tf.Tensor,
+        logits: tf.Tensor,
+        context: tf.Tensor | None,
+        targets: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Returns ``r(z)``, `[batch]`, from z and what the surrogate declares to look at."""
+        given = {"logits": logits, "context": context, "targets": targets}
+        looks_at = self.surrogate.looks_at
+        if "targets" in looks_at and targets is None:
+            raise ValueError(
+                f"The surrogate of {self._label()} looks at the targets, and this step has none "
+                "that are a single tensor. Pass `y` to `fit`, or leave 'targets' out of `looks_at`."
+            )
+        return self.surrogate(z, **{name: given[name] for name in looks_at})
+
     def call(
         self,
         logits: tf.Tensor,
@@ -149,9 +195,9 @@ class Stochastic(keras.layers.Layer):
         always = handler is not None and handler.always_samples
         sampled = bool(training) or self.inference == "sample" or always
         if sampled and handler is not None:
-            output = handler.visit(self, logits, context)
+            output, logits = handler.visit(self, logits, context)
         elif sampled:
-            draw = self.relaxation.sample(logits, self.noise(logits))
+            draw = self.relaxation.sample(logits, self.noise(logits)[0])
             output = self.hard_output(logits, draw.b)
         elif self.inference == "mode":
             output = self.hard_output(logits, self.relaxation.mode(logits))
@@ -195,7 +241,7 @@ class Stochastic(keras.layers.Layer):
             self.seed_generator.state.assign(store[_SEED_STATE])
 
     def compute_output_shape(self, logits_shape: Any, context_shape: Any = None) -> Any:
-        return logits_shape
+        return tuple(self.relaxation.sample_shape(tf.TensorShape(logits_shape)))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

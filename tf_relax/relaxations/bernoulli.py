@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_relax.relaxations.noise import open_uniform
@@ -27,6 +30,16 @@ class Bernoulli(Relaxation):
     [[1. 0.]] [[ 80.5 -79.5]]
     """
 
+    binary = True
+
+    def outcomes(self, event_shape: tf.TensorShape) -> np.ndarray:
+        units = math.prod(event_shape)
+        strings = np.array(list(itertools.product([0.0, 1.0], repeat=units)))
+        return strings.reshape([-1, *event_shape])
+
+    def num_outcomes(self, event_shape: tf.TensorShape) -> int:
+        return 2 ** math.prod(event_shape)
+
     def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
         u = open_uniform(shape, dtype, seed)
         return tf.math.log(u) - tf.math.log1p(-u)
@@ -42,6 +55,12 @@ class Bernoulli(Relaxation):
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         s = 2 * draw.b - 1
         return s * tf.sigmoid(-s * a)  # = b - sigmoid(a), without its cancellation
+
+    def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return tf.tanh((draw.z - a) / 2)
+
+    def vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
+        return h
 
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
         s = 2 * draw.b - 1
@@ -63,6 +82,9 @@ class Bernoulli(Relaxation):
 
     def mean(self, a: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(a)
+
+    def mean_vjp(self, mean: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+        return mean * (1 - mean) * h
 
     def mode(self, a: tf.Tensor) -> tf.Tensor:
         return tf.cast(a > 0, a.dtype)

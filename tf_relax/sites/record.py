@@ -17,8 +17,13 @@ class Record(Handler):
     Args:
         output: what a layer returns for its site; by default the layer's own choice, a hard sample
             that refuses to be differentiated.
-        conditional: whether to draw `z~ ~ p(z | b)` at every site as well.
-        noise: one noise tensor per site, in the order of the calls, instead of fresh noise.
+        num_noises: noise tensors per site: the first makes its sample, the others are for further
+            passes, which run on the same random state and could not draw any of their own.
+        num_conditional: how many `z~ ~ p(z | b)` to draw at every site.
+        num_passes: for how many passes to draw the noise of z~.
+        couple: maps the independent noise tensors of a site, given its logits, to dependent ones.
+        noise: one tensor per site, in the order of the calls, instead of fresh noise,
+            `[batch, *event]` or, for several, `[num_noises, batch, *event]`.
         conditional_noise: the same for `z~`.
         divergence: overrides how layers compute the divergence from their prior.
         relaxed: whether `output` gives relaxed samples, which black-box objectives refuse.
@@ -28,7 +33,10 @@ class Record(Handler):
     def __init__(
         self,
         output: Callable[[Site], tf.Tensor] | None = None,
-        conditional: bool = False,
+        num_noises: int = 1,
+        num_conditional: int = 0,
+        num_passes: int = 1,
+        couple: Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]] | None = None,
         noise: Sequence[tf.Tensor] | None = None,
         conditional_noise: Sequence[tf.Tensor] | None = None,
         divergence: str | None = None,
@@ -40,7 +48,10 @@ class Record(Handler):
         self.relaxed = relaxed
         self.always_samples = always_samples
         self._output = output
-        self._conditional = conditional
+        self._num_noises = num_noises
+        self._num_conditional = num_conditional
+        self._num_passes = num_passes
+        self._couple = couple
         self._noise = noise
         self._conditional_noise = conditional_noise
 
@@ -48,41 +59,50 @@ class Record(Handler):
         super().__enter__()
         return self.sites
 
-    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
+    def visit(
+        self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         self._check_graph(layer, logits)
-        position = len(self.sites)
+        noises = self._draw_noise(self._noise, self._num_noises, layer, logits)
+        if self._couple is not None:
+            noises = self._couple(noises, logits)
         calls = sum(site.layer is layer for site in self.sites)
-        draw = layer.relaxation.sample(
-            logits, self._draw_noise(self._noise, position, layer, logits)
-        )
         site = Site(
             layer=layer,
             name=f"{layer.name}[{calls}]" if calls else layer.name,
             logits=logits,
             context=context,
-            draw=draw,
+            draw=layer.relaxation.sample(logits, noises[0]),
+            noises=noises,
         )
-        if self._conditional:
-            noise = self._draw_noise(self._conditional_noise, position, layer, logits)
-            site.z_tilde = layer.relaxation.conditional(logits, draw, noise)
-        sample = layer.hard_output(logits, draw.b) if self._output is None else self._output(site)
+        if self._num_conditional:
+            count = self._num_conditional * self._num_passes
+            tildes = self._draw_noise(self._conditional_noise, count, layer, logits)
+            site.conditional_noises = tildes
+            site.z_tildes = site.conditional(tildes[: self._num_conditional])
+        sample = layer.hard_output(logits, site.b) if self._output is None else self._output(site)
         site.output = tf.identity(sample)
         self.sites.append(site)
-        return site.output
+        return site.output, logits
 
-    @staticmethod
     def _draw_noise(
-        given: Sequence[tf.Tensor] | None, position: int, layer: Any, logits: tf.Tensor
-    ) -> tf.Tensor:
+        self, given: Sequence[tf.Tensor] | None, count: int, layer: Any, logits: tf.Tensor
+    ) -> list[tf.Tensor]:
         if given is None:
-            return layer.noise(logits)
-        if position >= len(given) or not logits.shape.is_compatible_with(given[position].shape):
-            found = f"shape {given[position].shape}" if position < len(given) else "none"
-            raise ValueError(
-                f"Call {position} of a stochastic layer, '{layer.name}', needs noise of the shape "
-                f"of its logits, {logits.shape}. Received: {found}."
-            )
-        return tf.cast(given[position], logits.dtype)
+            noise = layer.noise(logits, count)
+        else:
+            position = len(self.sites)
+            shape = layer.relaxation.sample_shape(logits.shape)
+            expected = shape if count == 1 else tf.TensorShape([count]).concatenate(shape)
+            if position >= len(given) or not expected.is_compatible_with(given[position].shape):
+                found = f"shape {given[position].shape}" if position < len(given) else "none"
+                raise ValueError(
+                    f"Call {position} of a stochastic layer, '{layer.name}', needs noise of shape "
+                    f"{expected}. Received: {found}."
+                )
+            noise = tf.cast(given[position], logits.dtype)
+            noise = noise[tf.newaxis] if count == 1 else noise
+        return tf.unstack(noise, num=count)
 
 
 def record(
@@ -92,7 +112,7 @@ def record(
     """Records logits, z, b and z~ of every stochastic layer that is called inside.
 
     Args:
-        noise: one tensor per call, shaped like its logits, to be used instead of fresh noise
+        noise: one tensor per call, shaped like its samples, to be used instead of fresh noise
             (common random numbers, reproducing a draw). For `RelaxBernoulli`: logistic noise.
         conditional_noise: the same for the conditional sample z~.
 
@@ -116,4 +136,4 @@ def record(
     >>> bool(tf.reduce_all((site.z_tilde > 0) == (site.z > 0)))
     True
     """
-    return Record(conditional=True, noise=noise, conditional_noise=conditional_noise)
+    return Record(num_conditional=1, noise=noise, conditional_noise=conditional_noise)

@@ -1,45 +1,58 @@
-"""A pass that repeats a recorded one with relaxed samples from one level of sites on."""
+"""A pass that repeats a recorded one with other samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import tensorflow as tf
 
+from tf_relax.relaxations import Draw
 from tf_relax.sites.handler import Handler
 from tf_relax.sites.site import Site, Sites
 
 
 class Replay(Handler):
-    """Repeats a recorded pass as a function of the relaxed samples of some sites.
+    """Repeats a recorded pass site by site.
 
-    Sites of earlier levels return their hard samples again. Those of `level` return the given `z`,
-    relaxed. All others recompute their `z` from the logits that they now receive and the noise of
-    the recorded pass, and return it relaxed: that noise is independent of the sites of `level`, so
-    the replay is a fixed function of their `z` and the estimator stays unbiased.
+    Every site asks `sample` for what to return. Sites in `unchanged` keep the logits of the
+    recorded pass: whatever computed those need not run again (a graph then drops it), and
+    derivatives of all passes with respect to them meet in one tensor.
 
     Args:
-        sites: the recorded pass.
-        level: the sites whose `z` is given, one of `sites.levels()`.
-        z: one tensor per site of `level`, shaped like its logits.
+        recorded: the recorded pass.
+        sample: from a recorded site and the logits that it now receives, a draw (or `None`) and the
+            sample to return.
+        unchanged: sites whose logits cannot differ from the recorded ones.
+        relaxed: whether `sample` returns relaxed samples, which black-box objectives refuse.
+        divergence: overrides how layers compute the divergence from their prior.
     """
 
-    relaxed = True
+    always_samples = True
 
     def __init__(
         self,
-        sites: Sites,
-        level: Sequence[Site],
-        z: Sequence[tf.Tensor],
+        recorded: Sites,
+        sample: Callable[[Site, tf.Tensor], tuple[Draw | None, tf.Tensor]],
+        unchanged: Collection[Site] = (),
+        relaxed: bool = False,
+        divergence: str | None = None,
     ):
-        self._remaining = list(sites)
-        levels = sites.levels()
-        depth = next(k for k, other in enumerate(levels) if level[0] in other)
-        self._hard = [site for earlier in levels[:depth] for site in earlier]
-        self._given = dict(zip(level, z, strict=True))
+        self.sites = Sites()
+        self.sites.batch_coupled = recorded.batch_coupled
+        self.relaxed = relaxed
+        self.divergence = divergence
+        self._remaining = list(recorded)
+        self._sample = sample
+        self._unchanged = unchanged
 
-    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
+    def __enter__(self) -> Sites:
+        super().__enter__()
+        return self.sites
+
+    def visit(
+        self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         self._check_graph(layer, logits)
         if not self._remaining or self._remaining[0].layer is not layer:
             raise RuntimeError(
@@ -47,9 +60,10 @@ class Replay(Handler):
                 "forward pass was repeated. The calls of stochastic layers must not depend on "
                 "Python state that changes between two passes."
             )
-        site = self._remaining.pop(0)
-        if site in self._hard:
-            return tf.stop_gradient(site.output)
-        if site in self._given:
-            return layer.relaxed_output(self._given[site])
-        return layer.relaxed_output(layer.relaxation.sample(logits, site.draw.noise).z)
+        recorded = self._remaining.pop(0)
+        if recorded in self._unchanged:
+            logits, context = recorded.logits, recorded.context
+        draw, sample = self._sample(recorded, logits)
+        site = Site(layer, recorded.name, logits, context, draw, output=tf.identity(sample))
+        self.sites.append(site)
+        return site.output, logits

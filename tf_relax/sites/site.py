@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,7 +22,9 @@ class Site:
         logits: parameters of the distribution, `[batch, *event]`, float32 or better.
         context: what the layer's surrogate may look at besides `z` and the logits, or `None`.
         draw: noise, relaxed `z` and hard `b`.
-        z_tilde: a sample of `z | b`, or `None` where none was asked for.
+        noises: the noise of this and of all further samples of the step; the first made `draw`.
+        conditional_noises: the noise of the samples of `z | b` of this and all further passes.
+        z_tildes: samples of `z | b`, as many as were asked for.
         output: what the layer returned.
     """
 
@@ -30,18 +33,30 @@ class Site:
     logits: tf.Tensor
     context: tf.Tensor | None
     draw: Draw
-    z_tilde: tf.Tensor | None = None
+    noises: Sequence[tf.Tensor] = ()
+    conditional_noises: Sequence[tf.Tensor] = ()
+    z_tildes: Sequence[tf.Tensor] = ()
     output: tf.Tensor | None = None
 
     @property
     def z(self) -> tf.Tensor:
-        """Relaxed sample, shaped like the logits."""
+        """Relaxed sample, shaped like `b`."""
         return self.draw.z
 
     @property
     def b(self) -> tf.Tensor:
-        """Hard sample, shaped like the logits."""
+        """Hard sample; for discrete units shaped like the logits."""
         return self.draw.b
+
+    @property
+    def z_tilde(self) -> tf.Tensor | None:
+        """The first sample of `z | b`, `None` where none was asked for."""
+        return self.z_tildes[0] if self.z_tildes else None
+
+    def conditional(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns one `z~ ~ p(z | b)` per noise tensor."""
+        relaxation = self.layer.relaxation
+        return [relaxation.conditional(self.logits, self.draw, noise) for noise in noises]
 
 
 class Sites(list[Site]):
@@ -82,3 +97,9 @@ class Sites(list[Site]):
             for level in sorted(set(depths))
         ]
         return self._levels
+
+    def until(self, level: Sequence[Site]) -> list[Site]:
+        """Returns the sites of all levels up to and including `level`, which is one of them."""
+        levels = self.levels()
+        depth = next(k for k, other in enumerate(levels) if level[0] in other)
+        return [site for earlier in levels[: depth + 1] for site in earlier]

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.surrogates.surrogate import Surrogate
+from tf_relax.surrogates.surrogate import Surrogate, check_sources
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Network(Surrogate):
-    r"""A dense network of z, the logits and the context, ``c(z) = r_rho(z, a, x)``.
+    r"""A dense network of z and whatever it may look at, ``c(z) = r_rho(z, a, x)``.
 
     ``r_rho`` of Grathwohl et al. (2018), section 3.2. It never looks at the objective, so it serves
     black-box objectives. Its last layer starts at zero: before training it changes nothing.
@@ -22,6 +22,12 @@ class Network(Surrogate):
     Args:
         units: sizes of the hidden layers.
         activation: their activation; any Keras activation with a useful derivative.
+        looks_at: what the network is given besides z: any of `"logits"`, `"context"` (where the
+            stochastic layer is called with one) and `"targets"`.
+        targets_shape: shape of one example's targets, needed to look at them.
+
+    Raises:
+        ValueError: for other names in `looks_at`, and for `"targets"` without a shape.
 
     Example:
 
@@ -35,12 +41,21 @@ class Network(Surrogate):
         self,
         units: Sequence[int] = (200, 200),
         activation: Any = "relu",
+        looks_at: Sequence[str] = ("logits", "context"),
+        targets_shape: Sequence[int] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
         self.units = tuple(units)
         self.activation = keras.activations.get(activation)
+        self.looks_at = check_sources(f"Network '{self.name}'", looks_at)
+        self.targets_shape = None if targets_shape is None else tuple(targets_shape)
+        if "targets" in self.looks_at and targets_shape is None:
+            raise ValueError(
+                f"Network '{self.name}' looks at the targets, whose size it cannot know before "
+                "training: pass `targets_shape`, for example targets_shape=(10,)."
+            )
         # Two maps instead of one of the concatenation: the derivative in z, and its derivative in
         # the weights, then pass through the first of them alone.
         first, *rest = (*self.units, 1)
@@ -57,8 +72,12 @@ class Network(Surrogate):
             size, kernel_initializer=kernel, dtype=self.dtype_policy, **options
         )
 
-    def build(self, z_shape, logits_shape=None, context_shape=None):
-        others = [shape for shape in (logits_shape, context_shape) if shape is not None]
+    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+        shapes = {"logits": logits_shape, "context": context_shape}
+        if self.targets_shape is not None:
+            shapes["targets"] = (None, *self.targets_shape)
+        # Only layers that are called with a context have one.
+        others = [shapes[name] for name in self.looks_at if shapes[name] is not None]
         z_size, others_size = _size(z_shape), sum(_size(shape) for shape in others)
         if self._layers_above:
             # Both maps start as the two parts of one Glorot-uniform kernel would.
@@ -66,16 +85,25 @@ class Network(Surrogate):
             for layer in (self._from_z, self._from_others):
                 layer.kernel_initializer = keras.initializers.RandomUniform(-limit, limit)
         self._from_z.build((None, z_size))
-        self._from_others.build((None, others_size))
+        if others:
+            self._from_others.build((None, others_size))
         size = self._from_z.units
         for layer in self._layers_above:
             layer.build((None, size))
             size = layer.units
 
-    def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
-        others = [logits] if context is None else [logits, context]
-        others = tf.concat([_flatten(x) for x in others], axis=-1)
-        features = self._from_z(_flatten(z)) + self._from_others(others)
+    def call(
+        self,
+        z: tf.Tensor,
+        logits: tf.Tensor | None = None,
+        context: tf.Tensor | None = None,
+        targets: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        given = {"logits": logits, "context": context, "targets": targets}
+        others = [_flatten(given[name]) for name in self.looks_at if given[name] is not None]
+        features = self._from_z(_flatten(z))
+        if others:
+            features += self._from_others(tf.concat(others, axis=-1))
         for layer in self._layers_above:
             features = layer(self.activation(features))
         return features[:, 0]
@@ -85,6 +113,8 @@ class Network(Surrogate):
             **super().get_config(),
             "units": list(self.units),
             "activation": keras.activations.serialize(self.activation),
+            "looks_at": list(self.looks_at),
+            "targets_shape": self.targets_shape,
         }
 
 

@@ -23,9 +23,16 @@ class Objective(Surrogate):
 
     uses_objective = True
     needs_objective = True
+    looks_at = ()
 
-    def build(self, z_shape, logits_shape=None, context_shape=None):
+    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
         self.intercept = self.add_weight(shape=(), initializer="zeros", name="intercept")
 
-    def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self,
+        z: tf.Tensor,
+        logits: tf.Tensor | None = None,
+        context: tf.Tensor | None = None,
+        targets: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         return tf.fill(tf.shape(z)[:1], self.intercept.value)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_relax.surrogates.network import Network
 from tf_relax.surrogates.objective import Objective
-from tf_relax.surrogates.surrogate import Surrogate
+from tf_relax.surrogates.surrogate import SOURCES, Surrogate
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -41,14 +41,22 @@ class Sum(Surrogate):
         self.surrogates = list(surrogates)
         self.uses_objective = any(surrogate.uses_objective for surrogate in self.surrogates)
         self.needs_objective = all(surrogate.needs_objective for surrogate in self.surrogates)
+        wanted = {name for surrogate in self.surrogates for name in surrogate.looks_at}
+        self.looks_at = tuple(name for name in SOURCES if name in wanted)
 
-    def build(self, z_shape, logits_shape=None, context_shape=None):
+    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
         for surrogate in self.surrogates:
             if not surrogate.built:  # a loader builds inner layers first
-                surrogate.build(z_shape, logits_shape, context_shape)
+                surrogate.build(z_shape, logits_shape, context_shape, targets_shape)
 
-    def call(self, z: tf.Tensor, logits: tf.Tensor, context: tf.Tensor | None = None) -> tf.Tensor:
-        return tf.add_n([surrogate(z, logits, context) for surrogate in self.surrogates])
+    def call(
+        self,
+        z: tf.Tensor,
+        logits: tf.Tensor | None = None,
+        context: tf.Tensor | None = None,
+        targets: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        return tf.add_n([surrogate(z, logits, context, targets) for surrogate in self.surrogates])
 
     def get_config(self) -> dict[str, Any]:
         surrogates = [keras.saving.serialize_keras_object(s) for s in self.surrogates]

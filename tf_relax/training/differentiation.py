@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_relax.compat import global_seed_state, sublayers
-from tf_relax.estimators import Estimate
-from tf_relax.sites import Record, Replay, Site, Sites, depends_on
+from tf_relax.estimators import Estimate, Passes
+from tf_relax.layers import ConditionalPrior
+from tf_relax.sites import Sites, ancestors, depends_on
 from tf_relax.surrogates import is_surrogate_variable
-from tf_relax.training.objective import Objective, per_example_objective
+from tf_relax.training.objective import Objective
+from tf_relax.training.passes import ModelPass, Step, forward
 
 
 class Differentiation(NamedTuple):
     """One step's worth of gradients.
 
     Attributes:
-        objective: loss and per-example objective of the recorded pass.
+        loss: scalar, what Keras calls the loss.
         y_pred: outputs of the recorded pass.
         sites: the recorded pass itself.
         estimate: gradients with respect to the logits, and the loss of the surrogates.
         variables: the variables that are trained.
         gradients: their gradients, in the same order.
+        logit_gradients: per site, the estimate of ``d E[f_i] / d logits_i`` of every example, all
+            passes and all parts of the objective included, shaped like the logits.
     """
 
-    objective: Objective
+    loss: tf.Tensor
     y_pred: Any
     sites: Sites
     estimate: Estimate
     variables: list[keras.Variable]
     gradients: list[tf.Tensor | None]
+    logit_gradients: list[tf.Tensor]
 
 
 def differentiate(
@@ -56,53 +60,46 @@ def differentiate(
             "outside of the distribution strategy."
         )
     _build_symbolically(model, x)
+    _check_layers(model)
     estimator = model.estimator
-    tape = tf.GradientTape(persistent=tf.executing_eagerly())
-
-    def output(site: Site) -> tf.Tensor:
-        sample = estimator.output(site)
-        tape.watch(sample)  # only to ask what depends on it
-        return sample
-
-    record = Record(
-        output=output,
-        conditional=estimator.needs_conditional,
-        noise=noise,
-        conditional_noise=conditional_noise,
-        relaxed=estimator.relaxes_samples,
-        always_samples=True,
-    )
-    # Both the recorded pass and its replays start from the same state and change none of it:
-    # dropout masks repeat, batch statistics do not. What the recorded pass changed comes last.
-    scope = keras.StatelessScope(collect_losses=True)
-    with tape, scope, record as sites:
-        y_pred = _forward(model, x)
-        objective = per_example_objective(model, x, y, y_pred, sample_weight)
+    step = Step(model, (x, y, sample_weight))
+    first = step.record(noise, conditional_noise)
+    sites = first.sites
     _check_recorded(model, sites)
-    state = _new_state(model, scope)
+    state = _new_state(model, step.scope)
     if estimator.unbiased:  # the others never claimed to see what this protects
-        _check_coupling(model, sites, objective, state, tape)
+        _check_coupling(model, sites, first.parts, state, step.tape)
+    if estimator.needs_deterministic_objective:
+        _check_deterministic(model, state, first)
+    passes = step.passes(first)
 
     # g = d E[f]/d logits, and the gradient of its variance in the surrogates.
-    f = sites.signal(tf.stop_gradient(tf.cast(objective.f, sites[0].logits.dtype)))
     surrogate_variables = _surrogate_variables(model)
     with tf.GradientTape(watch_accessed_variables=False) as surrogate_tape:
         surrogate_tape.watch([v.value for v in surrogate_variables])
-        replay = _ModelReplay(model, sites, x, y, sample_weight)
-        estimate = estimator.estimate(sites, f, replay)
+        estimate = estimator.estimate(passes)
     surrogate_gradients = _surrogate_gradients(
         model, surrogate_tape, estimate.surrogate_loss, surrogate_variables
     )
     model_variables = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
-    model_gradients = _model_gradients(model, tape, objective, sites, estimate, model_variables)
+    loss, model_gradients, logit_gradients = _model_gradients(
+        step, passes, estimate, model_variables
+    )
     state += estimate.updates
     gradients, values = _after_all(
         [*model_gradients, *surrogate_gradients], [value for _, value in state]
     )
     for (variable, _), value in zip(state, values, strict=True):
         variable.assign(value)
-    variables = [*model_variables, *surrogate_variables]
-    return Differentiation(objective, y_pred, sites, estimate, variables, gradients)
+    return Differentiation(
+        loss=loss,
+        y_pred=first.y_pred,
+        sites=sites,
+        estimate=estimate,
+        variables=[*model_variables, *surrogate_variables],
+        gradients=gradients,
+        logit_gradients=logit_gradients,
+    )
 
 
 def _after_all(
@@ -118,30 +115,6 @@ def _after_all(
         return gradients, [tf.identity(value) for value in values]
 
 
-class _ModelReplay:
-    """The objective of a model as a function of the relaxed samples of one level of sites."""
-
-    def __init__(self, model: Any, sites: Sites, x: Any, y: Any, sample_weight: Any):
-        self.relaxable = model.relaxable
-        self.complete = model.complete
-        self._model = model
-        self._sites = sites
-        self._data = x, y, sample_weight
-
-    def __call__(self, level: Sequence[Site], z: Sequence[tf.Tensor]) -> tf.Tensor:
-        x, y, sample_weight = self._data
-        with keras.StatelessScope(collect_losses=True), Replay(self._sites, level, z):
-            y_pred = _forward(self._model, x)
-            objective = per_example_objective(self._model, x, y, y_pred, sample_weight)
-        return self._sites.signal(tf.cast(objective.f, z[0].dtype))
-
-
-def _forward(model: Any, x: Any) -> Any:
-    if "training" in inspect.signature(model.call).parameters:
-        return model(x, training=True)
-    return model(x)
-
-
 def _build_symbolically(model: Any, x: Any) -> None:
     # Replays need every variable to exist before the recorded pass starts.
     if all(layer.built for layer in [model, *sublayers(model)]):
@@ -149,26 +122,52 @@ def _build_symbolically(model: Any, x: Any) -> None:
     symbolic = keras.tree.map_structure(
         lambda t: keras.KerasTensor(t.shape, keras.backend.standardize_dtype(t.dtype)), x
     )
-    _forward(model, symbolic)
+    forward(model, symbolic)
 
 
 def _model_gradients(
-    model: Any,
-    tape: tf.GradientTape,
-    objective: Objective,
-    sites: Sites,
-    estimate: Estimate,
-    variables: list[keras.Variable],
-) -> list[tf.Tensor | None]:
-    """Backpropagates mean f + sum <g, logits> once through the deterministic weights."""
-    scale = model.optimizer.scale_loss(tf.ones((), objective.loss.dtype))
-    targets, seeds = [objective.loss], [scale]
+    step: Step, passes: Passes, estimate: Estimate, variables: list[keras.Variable]
+) -> tuple[tf.Tensor, list[tf.Tensor | None], list[tf.Tensor]]:
+    """Backpropagates mean f + sum <g, logits> once through the deterministic weights.
+
+    Returns:
+        The loss, its estimated gradients in the variables, and those in the logits of every site.
+    """
+    parts = passes[0].parts
+    loss = parts.loss
+    if len(passes) > 1 or estimate.objectives is not None:
+        objectives = estimate.objectives or [(1.0, passes.objective)]
+        with step.tape:
+            means = [tf.reduce_mean(tf.cast(w, f.dtype) * f) for w, f in objectives]
+            loss = tf.add_n([tf.cast(term, loss.dtype) for term in [*means, *parts.shared]])
+    scale = step.model.optimizer.scale_loss(tf.ones((), loss.dtype))
+    targets, seeds = [loss], [scale]
+    sampled = passes if estimate.passes is None else estimate.passes
     if estimate.gradients is not None:
-        for site, g in zip(sites, estimate.gradients, strict=True):
-            batch = tf.cast(tf.shape(g)[0], g.dtype)
-            targets.append(site.logits)
-            seeds.append(tf.stop_gradient(g) * tf.cast(scale, g.dtype) / batch)
-    return tape.gradient(targets, [v.value for v in variables], output_gradients=seeds)
+        for one, gradients in zip(sampled, estimate.gradients, strict=True):
+            for site, g in zip(one.sites, gradients, strict=True):
+                batch = tf.cast(tf.shape(g)[0], g.dtype)
+                targets.append(site.logits)
+                seeds.append(tf.stop_gradient(g) * tf.cast(scale, g.dtype) / batch)
+    sources = [v.value for v in variables]
+    # Passes share the logits of their first level: one gradient per tensor, not per pass.
+    logits = list({id(site.logits): site.logits for one in sampled for site in one.sites}.values())
+    gradients = step.tape.gradient(targets, [*sources, *logits], output_gradients=seeds)
+    by_logits = dict(zip(map(id, logits), gradients[len(sources) :], strict=True))
+    shares = zip(*[[by_logits[id(site.logits)] for site in one.sites] for one in sampled], strict=True)
+    logit_gradients = []
+    for site, share in zip(passes[0].sites, shares, strict=True):
+        distinct = {id(g): g for g in share if g is not None}
+        total = tf.add_n(list(distinct.values())) if distinct else tf.zeros_like(site.logits)
+        batch = tf.cast(tf.shape(total)[0], total.dtype)
+        logit_gradients.append(total * batch / tf.cast(scale, total.dtype))
+    return loss, gradients[: len(sources)], logit_gradients
+
+
+def trained_variables(model: Any) -> list[keras.Variable]:
+    """Returns the variables that a step updates: the model's own, then the surrogates'."""
+    own = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
+    return [*own, *_surrogate_variables(model)]
 
 
 def _surrogate_variables(model: Any) -> list[keras.Variable]:
@@ -203,6 +202,53 @@ def _new_state(model: Any, scope: keras.StatelessScope) -> list[tuple[keras.Vari
     variables = [*model.variables, *model.metrics_variables, global_seed_state()]
     values = ((v, scope.get_current_value(v)) for v in {id(v): v for v in variables}.values())
     return [(variable, value) for variable, value in values if value is not None]
+
+
+def _check_layers(model: Any) -> None:
+    layers = model.stochastic_layers
+    for layer in layers:
+        model.estimator.check(layer)
+    if model.importance_samples is not None:
+        if not any(isinstance(layer, ConditionalPrior) for layer in sublayers(model)) and all(
+            getattr(layer, "prior", None) is None for layer in layers
+        ):
+            raise ValueError(
+                f"RelaxModel '{model.name}' is compiled with importance_samples="
+                f"{model.importance_samples}, and has no prior: there is no likelihood to bound. "
+                "Give its stochastic layers one, for example RelaxBernoulli(prior='learned')."
+            )
+
+
+def _check_deterministic(
+    model: Any, state: list[tuple[keras.Variable, tf.Tensor]], first: ModelPass
+) -> None:
+    """Raises if anything but the stochastic layers draws random numbers."""
+    # What a pass changes is weights (batch statistics) or seeds; metrics are not part of it.
+    own = {id(layer.seed_generator.state) for layer in model.stochastic_layers}
+    others = own | {id(v) for v in [*model.weights, *model.metrics_variables]}
+    random = [variable.path for variable, _ in state if id(variable) not in others]
+    outcome = first.forced([np.zeros(site.b.shape[1:]) for site in first.sites]).objective
+    if not tf.executing_eagerly():
+        types = {operation.type for operation in ancestors([outcome])}
+        random += sorted(name for name in types if "Random" in name)
+    if random:
+        raise ValueError(
+            f"{model.estimator} needs a deterministic objective, and RelaxModel '{model.name}' "
+            f"draws random numbers outside of its stochastic layers ({', '.join(random)}): remove "
+            "dropout and noise, or use 'relax'."
+        )
+    if not model.complete:
+        same = first.forced([site.b for site in first.sites]).objective
+        check = tf.debugging.assert_near(
+            first.objective,
+            same,
+            message=(
+                f"{model.estimator} needs a deterministic objective, and the BlackBox loss of "
+                f"RelaxModel '{model.name}' returned two values for the same samples."
+            ),
+        )
+        with tf.control_dependencies([] if check is None else [check]):
+            first.objective = tf.identity(first.objective)
 
 
 def _check_recorded(model: Any, sites: Sites) -> None:

@@ -12,7 +12,7 @@ from tf_relax.compat import loss_tracker, sublayers
 from tf_relax.estimators import Estimator
 from tf_relax.layers import Stochastic
 from tf_relax.losses import BlackBox
-from tf_relax.training.differentiation import Differentiation, differentiate
+from tf_relax.training.differentiation import Differentiation, differentiate, trained_variables
 from tf_relax.training.relax_optimizer import RelaxOptimizer
 from tf_relax.training.styles import style_of, variant
 
@@ -69,6 +69,7 @@ class RelaxModel(keras.Model):
         loss: Any = None,
         *args: Any,
         estimator: str | Estimator = "relax",
+        importance_samples: int | None = None,
         batch_coupled: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +81,10 @@ class RelaxModel(keras.Model):
             loss: any loss with per-example values.
             *args: further arguments of `keras.Model.compile`.
             estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
+            importance_samples: K, to train on minus the importance-weighted bound with K samples,
+                ``-log 1/K sum_k p(y, b_k) / q(b_k | x)`` (Burda et al. 2016, equation 8), instead
+                of minus the ELBO. The loss has to be a negative log-likelihood in nats, and a layer
+                has to have a prior.
             batch_coupled: whether the samples of one example reach the objective of another, as
                 they do through a BatchNormalization after a stochastic layer. An unbiased gradient
                 must then hold every example accountable for the whole batch, at the price of a
@@ -90,6 +95,8 @@ class RelaxModel(keras.Model):
             ValueError: for an unknown estimator, and for losses that it cannot work with.
         """
         self.estimator = estimators.get(estimator)
+        self.estimator.check_objective(importance_samples)
+        self.importance_samples = importance_samples
         self.batch_coupled = batch_coupled
         losses = [keras_loss for keras_loss in keras.tree.flatten(loss) if keras_loss is not None]
         black_boxes = [keras_loss for keras_loss in losses if isinstance(keras_loss, BlackBox)]
@@ -118,6 +125,7 @@ class RelaxModel(keras.Model):
         return {
             **config,
             "estimator": estimators.serialize(self.estimator),
+            "importance_samples": self.importance_samples,
             "batch_coupled": self.batch_coupled,
         }
 
@@ -131,12 +139,23 @@ class RelaxModel(keras.Model):
         """All stochastic layers of the model, however deeply nested."""
         return [layer for layer in sublayers(self) if isinstance(layer, Stochastic)]
 
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """The trainable variables that a step updates.
+
+        What other estimators than the compiled one would learn is left out.
+        """
+        return trained_variables(self)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         step = self.differentiate(x, y, sample_weight)
+        if not self.optimizer.built:
+            # With all of them, whatever the estimator trains: so do Keras and a loaded model.
+            self.optimizer.build(self.trainable_variables)
         self.optimizer.apply(step.gradients, step.variables)
         batch = tf.shape(keras.tree.flatten(x)[0])[0]
-        loss_tracker(self).update_state(step.objective.loss, sample_weight=batch)
+        loss_tracker(self).update_state(step.loss, sample_weight=batch)
         return self.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
 
     def differentiate(

@@ -1,0 +1,261 @@
+"""The passes of one step: how often, and with which samples, the model runs."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax.estimators import Passes
+from tf_relax.layers.prior import SAMPLED
+from tf_relax.relaxations import Draw
+from tf_relax.sites import Record, Replay, Site, Sites
+from tf_relax.training.objective import Objective, per_example_objective
+
+
+class Step:
+    """Runs a model on the data of one step, again and again from the same random state.
+
+    Both the recorded pass and its replays start from the same state and change none of it: dropout
+    masks repeat, batch statistics do not. What the recorded pass changed comes last.
+
+    Args:
+        model: a compiled `RelaxModel`.
+        data: inputs, targets and sample weights.
+    """
+
+    def __init__(self, model: Any, data: tuple[Any, Any, Any]):
+        self.model = model
+        self.x, self.y, self.sample_weight = data
+        self.estimator = model.estimator
+        # Persistent: estimators ask for df/db, and eagerly the tape tells what depends on what.
+        self.tape = tf.GradientTape(persistent=True)
+        self.scope = keras.StatelessScope(collect_losses=True)
+        # The importance weights of a bound hold the probabilities of the samples themselves.
+        self.divergence = None if model.importance_samples is None else SAMPLED
+
+    def record(self, noise: Any = None, conditional_noise: Any = None) -> ModelPass:
+        """Runs the model on fresh samples."""
+        estimator, count = self.estimator, self.num_passes
+        handler = Record(
+            output=self.output,
+            num_noises=max(count, estimator.num_noises),
+            num_conditional=estimator.num_conditional,
+            num_passes=count,
+            couple=estimator.couple,
+            noise=noise,
+            conditional_noise=conditional_noise,
+            divergence=self.divergence,
+            relaxed=estimator.relaxes_samples,
+            always_samples=True,
+        )
+        with self.tape, self.scope, handler as sites:
+            y_pred, objective = self._run()
+        return ModelPass(self, sites, sites, objective, y_pred)
+
+    @property
+    def num_passes(self) -> int:
+        """Number of complete passes on independent samples."""
+        if self.model.importance_samples is not None:
+            return self.model.importance_samples
+        return self.estimator.num_passes
+
+    def passes(self, first: ModelPass) -> Passes:
+        """Returns the recorded pass and as many further ones as the estimator asks for."""
+        passes = Passes([first, *(first.again(k) for k in range(1, self.num_passes))])
+        with self.tape:
+            objectives = [one.objective for one in passes]
+            if self.model.importance_samples is None:
+                objective = tf.add_n(objectives) / len(objectives)
+            else:
+                bound = tf.reduce_logsumexp(-tf.stack(objectives), axis=0)
+                objective = math.log(len(objectives)) - bound
+        passes.objective = objective
+        passes.f = first.signal(objective)
+        return passes
+
+    def output(self, site: Site) -> tf.Tensor:
+        """Returns what the estimator lets a layer return, observed by the tape."""
+        sample = self.estimator.output(site)
+        self.tape.watch(sample)  # to ask what depends on it, and how
+        return sample
+
+    def replay(self, handler: Replay) -> tuple[Sites, Objective]:
+        """Runs the model with other samples."""
+        with keras.StatelessScope(collect_losses=True), handler as sites:
+            _, objective = self._run()
+        return sites, objective
+
+    def _run(self) -> tuple[Any, Objective]:
+        y_pred = forward(self.model, self.x)
+        objective = per_example_objective(
+            self.model, self.x, self.y, y_pred, self.sample_weight
+        )
+        return y_pred, objective
+
+
+class ModelPass:
+    """One run of a model; see `tf_relax.estimators.Pass`."""
+
+    def __init__(
+        self, step: Step, recorded: Sites, sites: Sites, parts: Objective, y_pred: Any = None
+    ):
+        self.step = step
+        self.recorded = recorded
+        self.sites = sites
+        self.parts = parts
+        self.y_pred = y_pred
+        self.relaxable = step.model.relaxable
+        self.complete = step.model.complete
+        self.objective = parts.f
+
+    @property
+    def f(self) -> tf.Tensor:
+        """Objective as a constant, `[batch]` (`[1]` where examples are coupled)."""
+        return self.signal(self.objective)
+
+    @property
+    def targets(self) -> tf.Tensor | None:
+        """The step's `y`, if it is a single tensor."""
+        y = self.step.y
+        if y is None or keras.tree.is_nested(y):
+            return None
+        return tf.cast(y, self.sites[0].logits.dtype)
+
+    def signal(self, per_example: tf.Tensor) -> tf.Tensor:
+        """Returns what may multiply a score: an example's own value, or the batch's."""
+        constant = tf.cast(tf.stop_gradient(per_example), self.sites[0].logits.dtype)
+        return self.sites.signal(constant)
+
+    def again(self, k: int) -> ModelPass:
+        """Returns a complete pass on the samples of noise `k`."""
+        estimator = self.step.estimator
+
+        def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw, tf.Tensor]:
+            draw = recorded.layer.relaxation.sample(logits, recorded.noises[k])
+            site = Site(recorded.layer, recorded.name, logits, None, draw)
+            return draw, self.step.output(site)
+
+        one = self._replay(sample, self.sites.levels()[0])
+        count = estimator.num_conditional
+        for site, recorded in zip(one.sites, self.recorded, strict=True):
+            if count:
+                noises = recorded.conditional_noises[k * count : (k + 1) * count]
+                site.z_tildes = site.conditional(noises)
+            site.noises = recorded.noises[k : k + 1]
+        return one
+
+    def forced(self, outcomes: Sequence[tf.Tensor]) -> ModelPass:
+        """Returns the pass in which every site takes the given hard sample."""
+        by_site = dict(zip(self.sites, outcomes, strict=True))
+
+        def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw, tf.Tensor]:
+            # Made without the recorded sample: an enumeration has nothing random in it.
+            shape = recorded.layer.relaxation.sample_shape(logits.shape)[1:]
+            outcome = tf.cast(by_site[recorded], logits.dtype)
+            b = tf.broadcast_to(outcome, tf.concat([tf.shape(logits)[:1], shape], axis=0))
+            return Draw(noise=b, z=b, b=b), tf.cast(b, recorded.layer.compute_dtype)
+
+        return self._replay(sample, self.sites.levels()[0])
+
+    def _replay(self, sample: Any, unchanged: Sequence[Site]) -> ModelPass:
+        handler = Replay(
+            self.sites,
+            sample,
+            unchanged,
+            relaxed=self.step.estimator.relaxes_samples,
+            divergence=self.step.divergence,
+        )
+        with self.step.tape:
+            sites, parts = self.step.replay(handler)
+        return ModelPass(self.step, self.recorded, sites, parts)
+
+    def resampled(self, level: Sequence[Site], k: int) -> tf.Tensor:
+        """Returns the objective with the sites of `level` sampled by noise `k`.
+
+        Later sites recompute their hard sample from the logits that they now receive and the noise
+        of the recorded pass, which is independent of the sites of `level`.
+        """
+
+        def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw, tf.Tensor]:
+            noise = recorded.noises[k if recorded in level else 0]
+            draw = recorded.layer.relaxation.sample(logits, noise)
+            return draw, tf.cast(tf.stop_gradient(draw.b), recorded.layer.compute_dtype)
+
+        handler = self._from_level(level, sample, relaxed=False)
+        with self.step.tape:
+            _, objective = self.step.replay(handler)
+        return objective.f
+
+    def relaxed(self, level: Sequence[Site], z: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the objective with the sites of `level` at `z`, and all later ones, relaxed.
+
+        Later sites recompute their `z` from the logits that they now receive and the noise of this
+        pass: that noise is independent of the sites of `level`, so this is a fixed function of
+        their `z`, and the estimator stays unbiased.
+        """
+        given = dict(zip(level, z, strict=True))
+
+        def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
+            layer = recorded.layer
+            if recorded in given:
+                return None, layer.relaxed_output(given[recorded])
+            noise = recorded.draw.noise
+            return None, layer.relaxed_output(layer.relaxation.sample(logits, noise).z)
+
+        _, objective = self.step.replay(self._from_level(level, sample, relaxed=True))
+        return self.sites.signal(tf.cast(objective.f, z[0].dtype))
+
+    def at_mean(self, level: Sequence[Site], mean: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the objective with the sites of `level`, and all later ones, at their mean."""
+        given = dict(zip(level, mean, strict=True))
+
+        def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
+            layer = recorded.layer
+            value = given[recorded] if recorded in given else layer.relaxation.mean(logits)
+            return None, tf.cast(value, layer.compute_dtype)
+
+        _, objective = self.step.replay(self._from_level(level, sample, relaxed=True))
+        return self.sites.signal(tf.cast(objective.f, mean[0].dtype))
+
+    def _from_level(self, level: Sequence[Site], sample: Any, relaxed: bool) -> Replay:
+        """Returns a replay that keeps the hard samples of all earlier levels."""
+        until = self.sites.until(level)
+
+        def sample_or_keep(recorded: Site, logits: tf.Tensor) -> tuple[Draw | None, tf.Tensor]:
+            if recorded in until and recorded not in level:
+                return recorded.draw, tf.stop_gradient(recorded.output)
+            return sample(recorded, logits)
+
+        return Replay(
+            self.sites, sample_or_keep, until, relaxed=relaxed, divergence=self.step.divergence
+        )
+
+    def derivative(self) -> list[tf.Tensor]:
+        """Returns ``df/db`` at every site, shaped like `b`."""
+        # The very tensors of the backward pass that trains the decoder: a compiler finds them equal.
+        batch = tf.cast(tf.shape(self.objective)[0], self.parts.loss.dtype)
+        gradients = self.step.tape.gradient(
+            self.parts.loss,
+            [site.output for site in self.sites],
+            output_gradients=self.step.model.optimizer.scale_loss(
+                tf.ones((), self.parts.loss.dtype)
+            ),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        scale = self.step.model.optimizer.scale_loss(tf.ones((), self.parts.loss.dtype))
+        return [
+            tf.cast(g, site.b.dtype) * tf.cast(batch / scale, site.b.dtype)
+            for g, site in zip(gradients, self.sites, strict=True)
+        ]
+
+
+def forward(model: Any, x: Any) -> Any:
+    """Runs a model in training mode."""
+    if "training" in inspect.signature(model.call).parameters:
+        return model(x, training=True)
+    return model(x)
