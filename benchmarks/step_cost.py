@@ -1,4 +1,4 @@
-"""What a training step costs: relax beside straight_through and beside a plain nested-tape RELAX.
+"""What a training step costs, for every estimator and for RELAX as a plain nested-tape step.
 
     python benchmarks/step_cost.py
 
@@ -10,35 +10,26 @@ machine disturbs all of them alike.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from contestants import BATCH, ESTIMATORS, model_for
 from plain_relax import PlainRelax
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import binary_vae
 
-BATCH = 100
-
-
-def contestants(mean_image: np.ndarray) -> dict[str, keras.Model]:
+def contestants(mean_image: np.ndarray, names: list[str]) -> dict[str, keras.Model]:
     """Returns compiled models by name."""
-    models: dict[str, keras.Model] = {}
-    for estimator in ("straight_through", "relax", "rebar", "reinforce"):
-        keras.utils.set_random_seed(0)
-        models[estimator] = binary_vae.build("nonlinear", mean_image)
-        binary_vae.compile_model(models[estimator], estimator)
+    models = {name: model_for(ESTIMATORS[name], mean_image, seed=0) for name in names}
     keras.utils.set_random_seed(0)
     plain = PlainRelax(mean_image)
     plain.compile(keras.optimizers.Adam(1e-3), jit_compile=True, steps_per_execution=10)
-    models["plain nested tapes"] = plain
-    return models
+    return {**models, "plain nested tapes": plain}
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -46,13 +37,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=200, help="steps per round")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--output", type=Path, help="write the milliseconds a step as JSON")
+    parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=list(ESTIMATORS))
     arguments = parser.parse_args(argv)
 
     rng = np.random.default_rng(0)
     images = (rng.random((5000, 784)) < 0.13).astype("float32")
     data = tf.data.Dataset.from_tensor_slices((images, images)).repeat()
     data = data.batch(BATCH, drop_remainder=True).prefetch(20)
-    models = contestants(images.mean(axis=0))
+    names = dict.fromkeys([*arguments.estimators, "straight_through", "relax"])
+    models = contestants(images.mean(axis=0), list(names))
 
     def seconds(model: keras.Model) -> float:
         start = time.perf_counter()
@@ -70,7 +64,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         return statistics.median(a / b for a, b in zip(times[name], times[reference], strict=True))
 
     for name, values in times.items():
-        print(f"{name:>20}: {1e3 * statistics.median(values):6.2f} ms a step")
+        print(f"{name:>27}: {1e3 * statistics.median(values):6.2f} ms a step")
+    if arguments.output:
+        medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
+        arguments.output.write_text(json.dumps(medians))
     ratios = {
         "relax / straight_through": ratio("relax", "straight_through"),
         "relax / plain nested tapes": ratio("relax", "plain nested tapes"),

@@ -76,11 +76,12 @@ def signed(name: str) -> keras.layers.Layer:
 
 def compile_model(
     model: tf_relax.RelaxModel,
-    estimator: str,
+    estimator: str | tf_relax.estimators.Estimator,
     learning_rate: float = 1e-3,
     beta_2: float = 0.99999,
     ema: float = 0.0,
     jit_compile: bool = True,
+    importance_samples: int | None = None,
 ) -> None:
     """Compiles with Adam for the model and Adam for the surrogates.
 
@@ -96,6 +97,7 @@ def compile_model(
         ),
         loss=tf_relax.losses.BernoulliNLL(),
         estimator=estimator,
+        importance_samples=importance_samples,
         jit_compile=jit_compile,
         steps_per_execution=10,
     )

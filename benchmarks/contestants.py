@@ -1,0 +1,111 @@
+"""The estimators that the benchmarks compare, and the model that they compare them on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tf_relax
+from tf_relax.estimators import (
+    Arms,
+    Concrete,
+    Disarm,
+    Dlax,
+    DoubleCV,
+    Estimator,
+    GumbelStraightThrough,
+    LeaveOneOut,
+    MuProp,
+    Nvil,
+    Rebar,
+    Reinforce,
+    ReinMax,
+    Relax,
+    Rodeo,
+    StraightThrough,
+    Vimco,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import binary_vae
+import datasets
+
+BATCH = 100
+
+# `exact` cannot enumerate 2^200 codes; `lax` and `reparameterization` are for continuous ones.
+ESTIMATORS: dict[str, Estimator] = {
+    "reinforce": Reinforce(),
+    "reinforce, moving average": Reinforce(baseline="moving_average"),
+    "reinforce, learned baseline": Reinforce(baseline="learned"),
+    "nvil": Nvil(),
+    "leave_one_out, K = 2": LeaveOneOut(2),
+    "leave_one_out, K = 3": LeaveOneOut(3),
+    "muprop": MuProp(),
+    "dlax": Dlax(),
+    "rebar": Rebar(),
+    "relax": Relax(),
+    "relax, independent": Relax(coupled=False),
+    "relax, K = 2": Relax(num_samples=2),
+    "relax, M = 2": Relax(num_conditional=2),
+    "disarm": Disarm(),
+    "arms, K = 3": Arms(3),
+    "double_cv, K = 2": DoubleCV(2),
+    "double_cv, K = 3": DoubleCV(3),
+    "rodeo, K = 2": Rodeo(2),
+    "rodeo, K = 3": Rodeo(3),
+    "vimco, K = 3": Vimco(),
+    "concrete": Concrete(),
+    "straight_through": StraightThrough(),
+    "gumbel_straight_through": GumbelStraightThrough(),
+    "reinmax": ReinMax(),
+}
+
+
+def evaluations(estimator: Estimator) -> int:
+    """Evaluations of the objective in a step on a model with one stochastic layer."""
+    if isinstance(estimator, Vimco):
+        return 3
+    if isinstance(estimator, Relax | Rebar):
+        relaxed = estimator.samples_of_z_tilde + (not estimator.coupled)
+        return estimator.num_samples * (1 + relaxed)
+    if isinstance(estimator, Disarm | Arms):
+        return estimator.num_noises
+    return estimator.num_passes + isinstance(estimator, MuProp | Dlax)
+
+
+def load_images(dataset: str, path: str | None) -> np.ndarray:
+    """Returns the training images in [0, 1], to be binarised anew in every step."""
+    return datasets.load(dataset, path, binarize=None)[0]
+
+
+def batches(images: np.ndarray, seed: int) -> tf.data.Dataset:
+    """Returns endless shuffled batches, binarised dynamically."""
+    noise = tf.random.Generator.from_seed(seed)
+
+    def binarize(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = tf.cast(noise.uniform(tf.shape(x)) < x, tf.float32)
+        return x, x
+
+    data = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images), seed=seed).repeat()
+    return data.batch(BATCH, drop_remainder=True).map(binarize).prefetch(20)
+
+
+def model_for(estimator: Estimator, mean_image: np.ndarray, seed: int) -> tf_relax.RelaxModel:
+    """Returns the compiled nonlinear autoencoder: 200 latents, two tanh layers on either side."""
+    keras.utils.set_random_seed(seed)
+    model = binary_vae.build("nonlinear", mean_image)
+    compile_for(model, estimator)
+    return model
+
+
+def compile_for(model: tf_relax.RelaxModel, estimator: Estimator) -> None:
+    """Compiles a model for an estimator, with a learning rate that they all share."""
+    binary_vae.compile_model(
+        model,
+        estimator,
+        importance_samples=3 if isinstance(estimator, Vimco) else None,
+    )
