@@ -1,0 +1,115 @@
+"""Normal units as a Keras layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tf_relax.layers.prior import ANALYTIC, SAMPLED
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.relaxations import Normal
+from tf_relax.relaxations.event import sum_event
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxNormal(Stochastic):
+    r"""Stochastic normal units, for `lax`, `reparameterization` and the score-function estimators.
+
+    Returns ``b = mu + exp(s) eps`` with standard normal noise, for parameters ``[mu, s]``: the means
+    on the first half of the last axis, the logarithms of the standard deviations on the second.
+    Continuous samples have a derivative: outside a `tf_relax.RelaxModel` the layer is
+    reparameterised (Kingma and Welling 2014); inside, the estimator decides, and with LAX
+    (Grathwohl et al. 2018, equation 6) the objective may be a black box.
+
+    Args:
+        prior: `None` (no divergence) or `"standard"`: adds ``KL(q || N(0, 1))`` per example.
+        scale: initial factor of the objective in the surrogate; learned. With 1 and an untrained
+            network LAX starts as the reparameterised gradient.
+        surrogate: a `tf_relax.surrogates.Surrogate` or its name: `"sum"` (the objective plus a
+            network), `"objective"` or `"network"`; or a Keras model of z.
+        inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
+        seed: integer seed of the noise.
+        check_numerics: whether parameters with NaN or infinity raise an error that names the layer.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
+
+    Call arguments:
+        logits: the parameters, floating point, `[batch, ..., 2 * units]`.
+        context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        training: whether to train (always samples) or to infer (see `inference`).
+
+    Returns:
+        Samples `[batch, ..., units]` in the compute dtype of the layer.
+
+    Raises:
+        ValueError: if the last axis of the parameters is not even, or for unknown options.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> parameters = keras.layers.Dense(2 * 20)(keras.Input((784,)))
+    >>> tf_relax.layers.RelaxNormal(prior="standard")(parameters).shape
+    (None, 20)
+    """
+
+    relaxation = Normal()
+
+    def __init__(
+        self,
+        prior: str | None = None,
+        scale: float = 1.0,
+        surrogate: Any = "sum",
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            scale=scale,
+            surrogate=surrogate,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
+        if prior not in (None, "standard"):
+            raise ValueError(
+                f"{self._label()}: `prior` must be None or 'standard'. Received: {prior!r}"
+            )
+        self.prior = prior
+
+    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
+        if not logits_shape or logits_shape[-1] is None or logits_shape[-1] % 2:
+            raise ValueError(
+                f"{self._label()} needs means and log standard deviations, an even number of "
+                f"parameters on the last axis. Received shape {tuple(logits_shape)}: for n units "
+                "use Dense(2 * n) before the layer."
+            )
+        super().build(logits_shape, context_shape)
+
+    def hard_output(self, logits: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """Returns the sample, which has a derivative."""
+        return tf.cast(b, self.compute_dtype)
+
+    def add_divergence(
+        self, logits: tf.Tensor, sample: tf.Tensor | None, method: str | None
+    ) -> None:
+        if self.prior is None:
+            return
+        mean, log_scale = tf.split(logits, 2, axis=-1)
+        q, p = tfd.Normal(mean, tf.exp(log_scale)), tfd.Normal(tf.zeros_like(mean), 1.0)
+        if sample is None or (method or ANALYTIC) != SAMPLED:
+            divergence = tfd.kl_divergence(q, p)
+        else:
+            b = tf.cast(sample, logits.dtype)
+            divergence = q.log_prob(b) - p.log_prob(b)
+        add_per_example_loss(self, sum_event(divergence))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("temperature")
+        return {**config, "prior": self.prior}
