@@ -9,7 +9,7 @@ if _keras.backend.backend() != "tensorflow":
         "before anything imports keras."
     )
 
-from tf_relax import estimators, layers, losses, metrics, relaxations, sites, surrogates, training
+from tf_relax import audit, callbacks, estimators, layers, losses, metrics, relaxations, sites, surrogates, training
 from tf_relax.sites import record
 from tf_relax.training import RelaxModel, RelaxOptimizer
 from tf_relax.version import __version__
@@ -18,6 +18,8 @@ __all__ = [
     "RelaxModel",
     "RelaxOptimizer",
     "__version__",
+    "audit",
+    "callbacks",
     "estimators",
     "layers",
     "losses",

@@ -29,6 +29,7 @@ class Differentiation(NamedTuple):
         gradients: their gradients, in the same order.
         logit_gradients: per site, the estimate of ``d E[f_i] / d logits_i`` of every example, all
             passes and all parts of the objective included, shaped like the logits.
+        evaluations: how often the objective was evaluated, at hard and at relaxed samples.
     """
 
     loss: tf.Tensor
@@ -38,6 +39,7 @@ class Differentiation(NamedTuple):
     variables: list[keras.Variable]
     gradients: list[tf.Tensor | None]
     logit_gradients: list[tf.Tensor]
+    evaluations: int
 
 
 def differentiate(
@@ -99,6 +101,7 @@ def differentiate(
         variables=[*model_variables, *surrogate_variables],
         gradients=gradients,
         logit_gradients=logit_gradients,
+        evaluations=step.evaluations,
     )
 
 

@@ -35,6 +35,7 @@ class Step:
         # Persistent: estimators ask for df/db, and eagerly the tape tells what depends on what.
         self.tape = tf.GradientTape(persistent=True)
         self.scope = keras.StatelessScope(collect_losses=True)
+        self.evaluations = 0
         # The importance weights of a bound hold the probabilities of the samples themselves.
         self.divergence = None if model.importance_samples is None else SAMPLED
 
@@ -91,6 +92,7 @@ class Step:
         return sites, objective
 
     def _run(self) -> tuple[Any, Objective]:
+        self.evaluations += 1
         y_pred = forward(self.model, self.x)
         objective = per_example_objective(
             self.model, self.x, self.y, y_pred, self.sample_weight

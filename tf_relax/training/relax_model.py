@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -94,29 +96,59 @@ class RelaxModel(keras.Model):
         Raises:
             ValueError: for an unknown estimator, and for losses that it cannot work with.
         """
-        self.estimator = estimators.get(estimator)
-        self.estimator.check_objective(importance_samples)
-        self.importance_samples = importance_samples
-        self.batch_coupled = batch_coupled
         losses = [keras_loss for keras_loss in keras.tree.flatten(loss) if keras_loss is not None]
         black_boxes = [keras_loss for keras_loss in losses if isinstance(keras_loss, BlackBox)]
         if black_boxes:
-            name = black_boxes[0].name
-            if self.estimator.needs_differentiable_objective:
-                raise ValueError(
-                    f"Estimator {self.estimator} differentiates the objective, and loss '{name}' "
-                    "is a BlackBox. Use estimator='relax', whose surrogate network then stands "
-                    "alone, or 'reinforce'."
-                )
             if kwargs.get("jit_compile") is True:
                 raise ValueError(
-                    f"Loss '{name}' is a BlackBox and runs NumPy code, which XLA cannot compile. "
-                    "Use jit_compile=False."
+                    f"Loss '{black_boxes[0].name}' is a BlackBox and runs NumPy code, which XLA "
+                    "cannot compile. Use jit_compile=False."
                 )
             kwargs["jit_compile"] = False
         self.relaxable = len(black_boxes) < len(losses) or not losses
         self.complete = not black_boxes
+        self.importance_samples = importance_samples
+        self.batch_coupled = batch_coupled
+        self.estimator = self._checked(estimators.get(estimator), black_boxes)
         super().compile(_wrap(optimizer), loss, *args, **kwargs)
+
+    def _checked(self, estimator: Estimator, black_boxes: list[BlackBox]) -> Estimator:
+        estimator.check_objective(self.importance_samples)
+        if black_boxes and estimator.needs_differentiable_objective:
+            raise ValueError(
+                f"Estimator {estimator} differentiates the objective, and loss "
+                f"'{black_boxes[0].name}' is a BlackBox. Use estimator='relax', whose surrogate "
+                "network then stands alone, or 'reinforce'."
+            )
+        return estimator
+
+    @contextlib.contextmanager
+    def using(self, estimator: str | Estimator) -> Iterator[RelaxModel]:
+        """Replaces the estimator of a compiled model inside a `with` block.
+
+        Args:
+            estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
+
+        Raises:
+            ValueError: for an unknown estimator, and for losses that it cannot work with.
+
+        Example:
+
+        >>> import keras, tf_relax
+        >>> layers = [keras.layers.Dense(4), tf_relax.layers.RelaxBernoulli()]
+        >>> model = tf_relax.RelaxModel([keras.Input((8,)), *layers])
+        >>> model.compile("adam", loss="mse", estimator="relax")
+        >>> with model.using("disarm"):
+        ...     model.estimator
+        Disarm()
+        """
+        losses = [loss for loss in keras.tree.flatten(self.loss) if isinstance(loss, BlackBox)]
+        compiled = self.estimator
+        self.estimator = self._checked(estimators.get(estimator), losses)
+        try:
+            yield self
+        finally:
+            self.estimator = compiled
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()

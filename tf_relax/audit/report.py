@@ -1,0 +1,184 @@
+"""What an audit found: as a table, a dictionary, a data frame and a plot."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """One estimator at one stochastic layer.
+
+    Attributes:
+        estimator: its name.
+        layer: name of the layer, or of one call of a layer that is called several times.
+        unbiased: whether the estimator is unbiased in theory.
+        variance: variance of the gradient in the logits of one example, averaged over all logits.
+        snr: ``|E g| / sqrt(tr Cov g)`` of that gradient.
+        weight_variance: variance of the gradient of the loss in the weights that compute the
+            logits, averaged over those weights; `nan` where there are none.
+        weight_snr: its signal-to-noise ratio.
+        bias: relative distance of the mean from the reference, ``|E g - E r| / |E r|``.
+        z: its z-score, standard normal for an unbiased estimator.
+        evaluations: evaluations of the objective in a step.
+        milliseconds: median time of a step without the optimizer.
+        variance_time: variance times seconds: what a fixed time budget averages out to. Of the
+            weights where there are any, else of the logits.
+    """
+
+    estimator: str
+    layer: str
+    unbiased: bool
+    variance: float
+    snr: float
+    weight_variance: float
+    weight_snr: float
+    bias: float
+    z: float
+    evaluations: int
+    milliseconds: float
+    variance_time: float
+
+
+_HEADS = {
+    "estimator": "estimator",
+    "layer": "layer",
+    "unbiased": "unbiased",
+    "variance": "variance",
+    "snr": "SNR",
+    "weight_variance": "weight variance",
+    "weight_snr": "weight SNR",
+    "bias": "bias",
+    "z": "z",
+    "evaluations": "evaluations",
+    "milliseconds": "ms",
+    "variance_time": "variance x s",
+}
+
+
+class Report:
+    """Result of `tf_relax.audit.audit`.
+
+    Attributes:
+        rows: one `Row` per estimator and stochastic layer.
+        reference: name of the estimator that biases are measured against.
+    """
+
+    def __init__(self, rows: Sequence[Row], reference: str):
+        self.rows = list(rows)
+        self.reference = reference
+
+    @property
+    def recommended(self) -> str | None:
+        """The unbiased estimator with the least variance x time over all layers, if there is one.
+
+        Estimators whose measured bias is beyond doubt (|z| > 6) do not count, whatever they claim.
+        """
+        total: dict[str, float] = {}
+        for row in self.rows:
+            trusted = row.unbiased and not abs(row.z) > 6
+            cost = row.variance_time if trusted else math.inf
+            total[row.estimator] = total.get(row.estimator, 0.0) + cost
+        finite = {name: cost for name, cost in total.items() if math.isfinite(cost)}
+        return min(finite, key=finite.__getitem__) if finite else None
+
+    def to_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Returns estimator -> layer -> quantity -> value."""
+        result: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in self.rows:
+            values = row._asdict()
+            del values["estimator"], values["layer"]
+            result.setdefault(row.estimator, {})[row.layer] = values
+        return result
+
+    def to_frame(self) -> Any:
+        """Returns a `pandas.DataFrame` with one line per row.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("Report.to_frame needs pandas: pip install pandas") from error
+        return pd.DataFrame(self.rows)
+
+    def __str__(self) -> str:
+        cells = [list(_HEADS.values())]
+        for row in self.rows:
+            cells.append([_cell(name, value) for name, value in row._asdict().items()])
+        widths = [max(len(line[k]) for line in cells) for k in range(len(_HEADS))]
+        lines = [
+            "  ".join(
+                text.ljust(width) if k < 2 else text.rjust(width)
+                for k, (text, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in cells
+        ]
+        lines.insert(1, "-" * max(map(len, lines)))
+        lines.append(f"Bias and z are against {self.reference}.")
+        if self.recommended is not None:
+            lines.append(
+                f"Recommended: {self.recommended}, the least variance x time of the unbiased ones."
+            )
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """Draws variance, and variance x time, as one bar per estimator and layer.
+
+        Args:
+            path: where to save the picture, or `None`.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("Report.plot needs matplotlib: pip install matplotlib") from error
+        labels = [f"{row.estimator}, {row.layer}" for row in self.rows]
+        figure = Figure(figsize=(11, 1.4 + 0.32 * len(labels)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        measures = {
+            left: ("gradient variance per logit", [row.variance for row in self.rows]),
+            right: ("variance x seconds", [row.variance_time for row in self.rows]),
+        }
+        for axes, (title, values) in measures.items():
+            for k, (row, value) in enumerate(zip(self.rows, values, strict=True)):
+                axes.barh(
+                    k,
+                    value,
+                    color="#0072B2" if row.unbiased else "white",
+                    edgecolor="#0072B2",
+                    hatch=None if row.unbiased else "///",
+                )
+            positive = [value for value in values if value > 0]
+            if positive:
+                axes.set_xscale("log")
+                axes.set_xlim(min(positive) / 3, max(positive) * 2)
+            axes.set_title(title)
+            axes.spines[["top", "right"]].set_visible(False)
+        left.set_yticks(range(len(labels)), labels)
+        left.invert_yaxis()
+        if not all(row.unbiased for row in self.rows):
+            figure.supxlabel("hatched: biased", fontsize="small")
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "-"
+        return f"{value:.1f}" if name == "z" else f"{value:.3g}"
+    return str(value)

@@ -1,0 +1,31 @@
+"""What a step changes besides the weights that it trains."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax.compat import global_seed_state
+
+
+def moving_state(model: Any) -> list[keras.Variable]:
+    """Returns seeds, batch statistics and baselines: all variables that no optimizer trains."""
+    trainable = {id(variable) for variable in model.trainable_variables}
+    metrics = {id(variable) for variable in model.metrics_variables}
+    state = {id(v): v for v in [*model.variables, global_seed_state()]}
+    return [v for key, v in state.items() if key not in trainable | metrics]
+
+
+@contextlib.contextmanager
+def unchanged(variables: list[keras.Variable]) -> Iterator[None]:
+    """Gives variables their values back at the end of a `with` block, in graphs as well."""
+    values = [tf.identity(variable.value) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
