@@ -1,97 +1,141 @@
-"""Variance of the gradient per logit on a trained model: relax beside leave-one-out.
+"""Variance of the gradient on a trained model, every estimator with its surrogates fitted.
 
-    python examples/binary_vae.py --dataset mnist --data PATH --steps 60000
-    python benchmarks/gradient_variance.py saved_models/mnist_linear1_relax.keras --data PATH
+    python benchmarks/gradient_variance.py --data PATH
+    python benchmarks/gradient_variance.py --data PATH --seeds 5 --estimators "relax" "disarm" \
+        "arms, K = 3" "leave_one_out, K = 3" "double_cv, K = 3" "rodeo, K = 3"
 
-All is held fixed but the samples; the variance is over draws, averaged over images and logits.
+The nonlinear MNIST autoencoder (200 Bernoulli latents, dynamic binarisation, batches of 100) trains
+with relax. Then the model stays fixed: the surrogates of every contestant train for some thousand
+steps more on fresh batches, and each draws gradients of one batch, on which all is held fixed but
+the samples. The figure is the variance of the gradient of the mean loss, summed over the examples
+of a batch as the papers do (times batch^2), averaged over the weights of the encoder.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from contestants import BATCH, ESTIMATORS, batches, evaluations, load_images, model_for
 from tqdm import tqdm
 
 import tf_relax
-from tf_relax.estimators import Rebar, Reinforce, Relax
-from tf_relax.relaxations.event import along_event
+from tf_relax.audit.moments import Moments
+from tf_relax.surrogates import is_surrogate_variable
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import datasets
-
-
-def leave_one_out(model: tf_relax.RelaxModel, images: tf.Tensor, samples: int) -> tf.Tensor:
-    """mean_k (f_k - mean_{j != k} f_j) score_k, Kool et al. (2019), for the model's one layer."""
-    model.estimator = Reinforce()
-    f, scores = [], []
-    for _ in range(samples):
-        step = model.differentiate(images, images)
-        site = step.sites[0]
-        f.append(step.objective.f)
-        scores.append(site.layer.relaxation.score(site.logits, site.draw))
-    others = [(tf.add_n(f) - f_k) / (samples - 1) for f_k in f]
-    terms = [along_event(f_k - o, s) * s for f_k, o, s in zip(f, others, scores, strict=True)]
-    return tf.add_n(terms) / samples
+DEFAULT = [name for name, one in ESTIMATORS.items() if one.unbiased and "vimco" not in name]
 
 
-def single(estimator: tf_relax.estimators.Estimator):
-    """Returns a function that estimates with one recorded pass."""
-
-    def estimate(model: tf_relax.RelaxModel, images: tf.Tensor) -> tf.Tensor:
-        model.estimator = estimator
-        return model.differentiate(images, images).estimate.gradients[0]
-
-    return estimate
+def encoder_variables(model: tf_relax.RelaxModel) -> set[str]:
+    """Returns the paths of everything between the image and the logits."""
+    layers = [layer for layer in model.layers if layer.name.startswith(("encoder", "logits"))]
+    return {variable.path for layer in layers for variable in layer.trainable_variables}
 
 
-def variance(model, estimate, images: tf.Tensor, draws: int, label: str) -> float:
-    """Returns the variance over draws, averaged over images and logits."""
-    function = tf.function(lambda: estimate(model, images), jit_compile=True)
-    count, mean, squares = 0, 0.0, 0.0
-    for _ in tqdm(range(draws), desc=label, leave=False):
-        g = function().numpy().astype("float64")
-        count += 1
-        delta = g - mean
-        mean = mean + delta / count
-        squares = squares + delta * (g - mean)
-    return float(np.mean(squares / (count - 1)))
+def fit_surrogates(model: tf_relax.RelaxModel, data: tf.data.Dataset, steps: int) -> None:
+    """Trains the surrogates of the model's estimator, and its baselines, at a fixed model."""
+    paths = {v.path for v in model.trained_variables if is_surrogate_variable(v)}
+    fitted = [v for v in model.trained_variables if v.path in paths]
+    optimizer = keras.optimizers.Adam(1e-3, beta_2=0.99999)
+    optimizer.build(fitted or model.trainable_variables[:1])
+
+    @tf.function(jit_compile=True, autograph=False)
+    def step(x: tf.Tensor) -> None:
+        result = model.differentiate(x, x)
+        gradients = dict(zip([v.path for v in result.variables], result.gradients, strict=True))
+        if fitted:
+            optimizer.apply([gradients[v.path] for v in fitted], fitted)
+
+    for x, _ in data.take(steps):
+        step(x)
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Runs the benchmark and returns the variances."""
+def variances(model: tf_relax.RelaxModel, x: tf.Tensor, draws: int) -> tuple[float, float]:
+    """Returns the variance per encoder weight (sum over the batch) and per logit."""
+    wanted = encoder_variables(model)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def draw() -> tuple[list[tf.Tensor], tf.Tensor]:
+        step = model.differentiate(x, x)
+        pairs = zip(step.variables, step.gradients, strict=True)
+        return [g for v, g in pairs if v.path in wanted], step.logit_gradients[0]
+
+    of_weights, of_logits = Moments(), Moments()
+    for _ in range(draws):
+        weights, logits = draw()
+        of_weights.add(np.concatenate([g.numpy().ravel() for g in weights]))
+        of_logits.add(logits.numpy())
+    return of_weights.mean_variance * BATCH**2, of_logits.mean_variance
+
+
+def measure(
+    images: np.ndarray, seed: int, steps: int, surrogate_steps: int, draws: int, names: list[str]
+) -> dict[str, tuple[float, float]]:
+    """Trains one model and measures all contestants on it."""
+    model = model_for(ESTIMATORS["relax"], images.mean(axis=0), seed)
+    model.fit(batches(images, seed), steps_per_epoch=steps, shuffle=False, verbose=0)
+    start = model.get_weights()
+    x, _ = next(iter(batches(images, seed + 1000)))
+    result = {}
+    for name in tqdm(names, desc=f"seed {seed}"):
+        model.set_weights(start)
+        with model.using(ESTIMATORS[name]):
+            fit_surrogates(model, batches(images, seed + 1), surrogate_steps)
+            result[name] = variances(model, x, draws)
+    return result
+
+
+def main(argv: list[str] | None = None) -> dict[str, list[tuple[float, float]]]:
+    """Runs the benchmark and returns, per contestant, the variances of every seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="a .keras file written by examples/binary_vae.py")
-    parser.add_argument("--dataset", choices=datasets.NAMES, default="mnist")
+    parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data", help="local copy of the data")
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=DEFAULT)
+    parser.add_argument("--steps", type=int, default=10_000, help="of training")
+    parser.add_argument("--surrogate-steps", type=int, default=3_000, help="at the fixed model")
+    parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args(argv)
 
-    model = keras.saving.load_model(arguments.model)
-    train, _, _ = datasets.load(arguments.dataset, arguments.data)
-    images = tf.constant(train[: arguments.images])
-    contestants = {
-        "relax, coupled": single(Relax()),
-        "relax, independent": single(Relax(coupled=False)),
-        "rebar, coupled": single(Rebar()),
-        "reinforce": single(Reinforce()),
-        "leave-one-out, 2 samples": lambda model, x: leave_one_out(model, x, 2),
-        "leave-one-out, 4 samples": lambda model, x: leave_one_out(model, x, 4),
-    }
-    result = {}
-    for label, estimate in contestants.items():
-        result[label] = variance(model, estimate, images, arguments.draws, label)
-    for label, value in result.items():
-        print(f"{label:>26}: {value:10.4f} per logit")
-    coupled = result["relax, coupled"]
-    print(f"leave-one-out (2) / relax: {result['leave-one-out, 2 samples'] / coupled:.2f}")
-    print(f"coupled / independent: {coupled / result['relax, independent']:.3f}")
+    images = load_images(arguments.dataset, arguments.data)
+    result: dict[str, list[tuple[float, float]]] = {name: [] for name in arguments.estimators}
+    for seed in range(arguments.seeds):
+        one = measure(
+            images,
+            seed,
+            arguments.steps,
+            arguments.surrogate_steps,
+            arguments.draws,
+            arguments.estimators,
+        )
+        for name, values in one.items():
+            result[name].append(values)
+            per_weight, per_logit = values
+            tqdm.write(f"seed {seed} {name:>28}: {per_weight:.5g} per weight, {per_logit:.4g} per logit")
+    print("| estimator | evaluations | variance per encoder weight | per logit |\n|---|---|---|---|")
+    means = {name: np.mean(values, axis=0) for name, values in result.items()}
+    for name, (per_weight, per_logit) in sorted(means.items(), key=lambda item: item[1][0]):
+        count = evaluations(ESTIMATORS[name])
+        print(f"| {name} | {count} | {per_weight:.5g} | {per_logit:.4g} |")
+    if "relax" in means:
+        for other in ("disarm", "leave_one_out, K = 3"):
+            if other in means:
+                print(f"relax / {other}: {means['relax'][0] / means[other][0]:.3f}")
+    for samples in (2, 3):
+        order = [f"{kind}, K = {samples}" for kind in ("rodeo", "double_cv", "leave_one_out")]
+        for quieter, louder in zip(order, order[1:], strict=False):
+            _compare(result, quieter, louder)
+        _compare(result, f"arms, K = {samples}", f"leave_one_out, K = {samples}")
     return result
+
+
+def _compare(result: dict[str, list[tuple[float, float]]], quieter: str, louder: str) -> None:
+    if quieter in result and louder in result:
+        pairs = zip(result[quieter], result[louder], strict=True)
+        ratios = [a[0] / b[0] for a, b in pairs]
+        print(f"{quieter} / {louder}: " + ", ".join(f"{ratio:.3f}" for ratio in ratios))
 
 
 if __name__ == "__main__":
