@@ -14,6 +14,7 @@ of a batch as the papers do (times batch^2), averaged over the weights of the en
 from __future__ import annotations
 
 import argparse
+import itertools
 
 import keras
 import numpy as np
@@ -113,8 +114,12 @@ def main(argv: list[str] | None = None) -> dict[str, list[tuple[float, float]]]:
         for name, values in one.items():
             result[name].append(values)
             per_weight, per_logit = values
-            tqdm.write(f"seed {seed} {name:>28}: {per_weight:.5g} per weight, {per_logit:.4g} per logit")
-    print("| estimator | evaluations | variance per encoder weight | per logit |\n|---|---|---|---|")
+            tqdm.write(
+                f"seed {seed} {name:>28}: {per_weight:.5g} per weight, {per_logit:.4g} per logit"
+            )
+    print(
+        "| estimator | evaluations | variance per encoder weight | per logit |\n|---|---|---|---|"
+    )
     means = {name: np.mean(values, axis=0) for name, values in result.items()}
     for name, (per_weight, per_logit) in sorted(means.items(), key=lambda item: item[1][0]):
         count = evaluations(ESTIMATORS[name])
@@ -125,7 +130,7 @@ def main(argv: list[str] | None = None) -> dict[str, list[tuple[float, float]]]:
                 print(f"relax / {other}: {means['relax'][0] / means[other][0]:.3f}")
     for samples in (2, 3):
         order = [f"{kind}, K = {samples}" for kind in ("rodeo", "double_cv", "leave_one_out")]
-        for quieter, louder in zip(order, order[1:], strict=False):
+        for quieter, louder in itertools.pairwise(order):
             _compare(result, quieter, louder)
         _compare(result, f"arms, K = {samples}", f"leave_one_out, K = {samples}")
     return result

@@ -87,16 +87,18 @@ def table(results: dict, cost: dict[str, float], markdown: bool) -> dict[str, fl
     ]
     widths = [max(len(row[k]) for row in [head, *cells]) for k in range(len(head))]
     for number, row in enumerate([head, *cells]):
-        padded = [cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in
-                  enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        padded = [
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         print(("| " + " | ".join(padded) + " |") if markdown else "  ".join(padded))
         if markdown and number == 0:
             print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
     equal = {name: value for name, *_, value in rows}
     unbiased = {k: v for k, v in equal.items() if ESTIMATORS[k].unbiased and "vimco" not in k}
     best = max(unbiased, key=unbiased.__getitem__)
-    print(f"\nbest unbiased at equal wall-clock: {best}; relax is {unbiased[best] - equal['relax']:.2f} "
-          "nats behind it" if best != "relax" else "\nbest unbiased at equal wall-clock: relax")  # fmt: skip
+    behind = unbiased[best] - equal["relax"]
+    print(f"\nbest unbiased one at equal wall-clock: {best}, {behind:.2f} nats ahead of relax")
     return equal
 
 
@@ -128,9 +130,7 @@ def main(argv: list[str] | None = None) -> dict:
     results = {"steps": arguments.steps, "runs": runs}
     jobs = [(seed, name) for seed in range(arguments.seeds) for name in arguments.estimators]
     for seed, name in tqdm(jobs, desc="races"):
-        runs[name][str(seed)] = race(
-            name, images, seed, arguments.steps, arguments.checkpoints
-        )
+        runs[name][str(seed)] = race(name, images, seed, arguments.steps, arguments.checkpoints)
         tqdm.write(f"{name}, seed {seed}: {runs[name][str(seed)][-1]:.2f} nats")
         arguments.output.write_text(json.dumps(results))
     return results

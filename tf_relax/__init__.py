@@ -9,7 +9,18 @@ if _keras.backend.backend() != "tensorflow":
         "before anything imports keras."
     )
 
-from tf_relax import audit, callbacks, estimators, layers, losses, metrics, relaxations, sites, surrogates, training
+from tf_relax import (
+    audit,
+    callbacks,
+    estimators,
+    layers,
+    losses,
+    metrics,
+    relaxations,
+    sites,
+    surrogates,
+    training,
+)
 from tf_relax.sites import record
 from tf_relax.training import RelaxModel, RelaxOptimizer
 from tf_relax.version import __version__

@@ -19,8 +19,8 @@ class GradientVariance(keras.callbacks.Callback):
     estimator. ``(g - g')^2 / 2`` is an unbiased estimate of their variance and ``g g'`` of the
     squared signal; both are averaged over the logits and over the draws of the epoch. The logs
     `<layer>_gradient_variance` (per logit and example) and `<layer>_gradient_snr`
-    (``|E g| / sqrt(tr Cov g)``, 0 where the signal drowns) appear in the progress bar, in `History`,
-    and in `CSVLogger`, `TensorBoard`, `EarlyStopping` and the like where these come later in the
+    (``|E g| / sqrt(tr Cov g)``, 0 where the signal drowns) appear in the progress bar, in
+    `History`, and in `CSVLogger`, `TensorBoard`, `EarlyStopping` and the like where these come later in the
     list of callbacks. Training itself is not changed by a bit: seeds, statistics and weights are
     what they would be without the callback.
 

@@ -89,9 +89,7 @@ class ControlVariate(Estimator):
                 gradients[k].append(g / len(passes))
         return Estimate(gradients, surrogate_loss=squared_gradient(gradients))
 
-    def _terms(
-        self, one: Pass, level: Sequence[Site]
-    ) -> list[tuple[Site, tf.Tensor, tf.Tensor]]:
+    def _terms(self, one: Pass, level: Sequence[Site]) -> list[tuple[Site, tf.Tensor, tf.Tensor]]:
         """Returns c(z~) and dc(z)/da - dc(z~)/da at the sites of a level, averaged over z~."""
         c_mean = [tf.zeros((1,), site.z.dtype) for site in level]
         path_mean = [tf.zeros_like(site.logits) for site in level]

@@ -24,7 +24,7 @@ from tf_relax.relaxations.event import sum_event
 class DoubleCV(Estimator):
     r"""Leave-one-out with the objective linearised at the other samples; unbiased.
 
-    Titsias and Shi (2022). With ``v_k = mean_{j != k} f'(b_j)`` and ``c_k = alpha v_k^T (b_k - mu)``
+    Titsias and Shi (2022). With ``v_k = mean_{j != k} f'(b_j)``, ``c_k = alpha v_k^T (b_k - mu)``,
 
         g = 1/K sum_k {[f_k + c_k - mean_{j != k} (f_j + c_j)] d log p(b_k|a)/da - alpha J v_k},
 

@@ -27,11 +27,15 @@ class Pass(Protocol):
     """
 
     sites: Sites
-    f: tf.Tensor
     objective: tf.Tensor
-    targets: tf.Tensor | None
     relaxable: bool
     complete: bool
+
+    @property
+    def f(self) -> tf.Tensor: ...
+
+    @property
+    def targets(self) -> tf.Tensor | None: ...
 
     def relaxed(self, level: Sequence[Site], z: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the objective with the sites of `level` at `z`, and all later ones, relaxed."""

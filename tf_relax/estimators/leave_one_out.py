@@ -58,7 +58,9 @@ def leave_one_out(f: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 def mean_of_others(x: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Returns ``mean_{j != k} x_j`` for every k."""
     # Summed anew for every k: x_k taken off the sum of all would leave rounding errors of its size.
-    return [tf.add_n([x_j for j, x_j in enumerate(x) if j != k]) / (len(x) - 1) for k in range(len(x))]
+    return [
+        tf.add_n([x_j for j, x_j in enumerate(x) if j != k]) / (len(x) - 1) for k in range(len(x))
+    ]
 
 
 def check_samples(name: str, num_samples: int, least: int = 2) -> int:

@@ -34,7 +34,8 @@ def surrogate_and_derivative(
         level: one of its levels.
         z: one tensor per site.
     """
-    objective, h_objective = None, []
+    objective: tf.Tensor | None = None
+    h_objective: list[tf.Tensor] = []
     if one.relaxable and any(user.uses_objective(site.layer) for site in level):
         objective, h_objective = _relaxed_objective(one, level, z)
     values, derivatives = [], []

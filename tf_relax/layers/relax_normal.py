@@ -20,8 +20,8 @@ tfd = tfp.distributions
 class RelaxNormal(Stochastic):
     r"""Stochastic normal units, for `lax`, `reparameterization` and the score-function estimators.
 
-    Returns ``b = mu + exp(s) eps`` with standard normal noise, for parameters ``[mu, s]``: the means
-    on the first half of the last axis, the logarithms of the standard deviations on the second.
+    Returns ``b = mu + exp(s) eps``, `eps` standard normal, for parameters ``[mu, s]``: the means on
+    the first half of the last axis, the logarithms of the standard deviations on the second.
     Continuous samples have a derivative: outside a `tf_relax.RelaxModel` the layer is
     reparameterised (Kingma and Welling 2014); inside, the estimator decides, and with LAX
     (Grathwohl et al. 2018, equation 6) the objective may be a black box.

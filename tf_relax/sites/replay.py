@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_relax.relaxations import Draw
 from tf_relax.sites.handler import Handler
 from tf_relax.sites.site import Site, Sites
 
@@ -21,8 +20,8 @@ class Replay(Handler):
 
     Args:
         recorded: the recorded pass.
-        sample: from a recorded site and the logits that it now receives, a draw (or `None`) and the
-            sample to return.
+        sample: from a recorded site and the logits that it now receives, its draw (`None` where
+            nothing asks for it) and the sample to return.
         unchanged: sites whose logits cannot differ from the recorded ones.
         relaxed: whether `sample` returns relaxed samples, which black-box objectives refuse.
         divergence: overrides how layers compute the divergence from their prior.
@@ -33,7 +32,7 @@ class Replay(Handler):
     def __init__(
         self,
         recorded: Sites,
-        sample: Callable[[Site, tf.Tensor], tuple[Draw | None, tf.Tensor]],
+        sample: Callable[[Site, tf.Tensor], tuple[Any, tf.Tensor]],
         unchanged: Collection[Site] = (),
         relaxed: bool = False,
         divergence: str | None = None,

@@ -85,7 +85,7 @@ def differentiate(
     )
     model_variables = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
     loss, model_gradients, logit_gradients = _model_gradients(
-        step, passes, estimate, model_variables
+        first, passes, estimate, model_variables
     )
     state += estimate.updates
     gradients, values = _after_all(
@@ -129,20 +129,19 @@ def _build_symbolically(model: Any, x: Any) -> None:
 
 
 def _model_gradients(
-    step: Step, passes: Passes, estimate: Estimate, variables: list[keras.Variable]
+    first: ModelPass, passes: Passes, estimate: Estimate, variables: list[keras.Variable]
 ) -> tuple[tf.Tensor, list[tf.Tensor | None], list[tf.Tensor]]:
     """Backpropagates mean f + sum <g, logits> once through the deterministic weights.
 
     Returns:
         The loss, its estimated gradients in the variables, and those in the logits of every site.
     """
-    parts = passes[0].parts
-    loss = parts.loss
+    step, loss = first.step, first.parts.loss
     if len(passes) > 1 or estimate.objectives is not None:
         objectives = estimate.objectives or [(1.0, passes.objective)]
         with step.tape:
             means = [tf.reduce_mean(tf.cast(w, f.dtype) * f) for w, f in objectives]
-            loss = tf.add_n([tf.cast(term, loss.dtype) for term in [*means, *parts.shared]])
+            loss = tf.add_n([tf.cast(term, loss.dtype) for term in [*means, *first.parts.shared]])
     scale = step.model.optimizer.scale_loss(tf.ones((), loss.dtype))
     targets, seeds = [loss], [scale]
     sampled = passes if estimate.passes is None else estimate.passes
@@ -157,7 +156,9 @@ def _model_gradients(
     logits = list({id(site.logits): site.logits for one in sampled for site in one.sites}.values())
     gradients = step.tape.gradient(targets, [*sources, *logits], output_gradients=seeds)
     by_logits = dict(zip(map(id, logits), gradients[len(sources) :], strict=True))
-    shares = zip(*[[by_logits[id(site.logits)] for site in one.sites] for one in sampled], strict=True)
+    shares = zip(
+        *[[by_logits[id(site.logits)] for site in one.sites] for one in sampled], strict=True
+    )
     logit_gradients = []
     for site, share in zip(passes[0].sites, shares, strict=True):
         distinct = {id(g): g for g in share if g is not None}
@@ -211,15 +212,19 @@ def _check_layers(model: Any) -> None:
     layers = model.stochastic_layers
     for layer in layers:
         model.estimator.check(layer)
-    if model.importance_samples is not None:
-        if not any(isinstance(layer, ConditionalPrior) for layer in sublayers(model)) and all(
-            getattr(layer, "prior", None) is None for layer in layers
-        ):
-            raise ValueError(
-                f"RelaxModel '{model.name}' is compiled with importance_samples="
-                f"{model.importance_samples}, and has no prior: there is no likelihood to bound. "
-                "Give its stochastic layers one, for example RelaxBernoulli(prior='learned')."
-            )
+    if model.importance_samples is not None and not _has_prior(model):
+        raise ValueError(
+            f"RelaxModel '{model.name}' is compiled with importance_samples="
+            f"{model.importance_samples}, and has no prior: there is no likelihood to bound. "
+            "Give its stochastic layers one, for example RelaxBernoulli(prior='learned')."
+        )
+
+
+def _has_prior(model: Any) -> bool:
+    return any(
+        isinstance(layer, ConditionalPrior) or getattr(layer, "prior", None) is not None
+        for layer in sublayers(model)
+    )
 
 
 def _check_deterministic(

@@ -94,9 +94,7 @@ class Step:
     def _run(self) -> tuple[Any, Objective]:
         self.evaluations += 1
         y_pred = forward(self.model, self.x)
-        objective = per_example_objective(
-            self.model, self.x, self.y, y_pred, self.sample_weight
-        )
+        objective = per_example_objective(self.model, self.x, self.y, y_pred, self.sample_weight)
         return y_pred, objective
 
 
@@ -228,7 +226,7 @@ class ModelPass:
         """Returns a replay that keeps the hard samples of all earlier levels."""
         until = self.sites.until(level)
 
-        def sample_or_keep(recorded: Site, logits: tf.Tensor) -> tuple[Draw | None, tf.Tensor]:
+        def sample_or_keep(recorded: Site, logits: tf.Tensor) -> tuple[Any, tf.Tensor]:
             if recorded in until and recorded not in level:
                 return recorded.draw, tf.stop_gradient(recorded.output)
             return sample(recorded, logits)
@@ -239,21 +237,12 @@ class ModelPass:
 
     def derivative(self) -> list[tf.Tensor]:
         """Returns ``df/db`` at every site, shaped like `b`."""
-        # The very tensors of the backward pass that trains the decoder: a compiler finds them equal.
-        batch = tf.cast(tf.shape(self.objective)[0], self.parts.loss.dtype)
         gradients = self.step.tape.gradient(
-            self.parts.loss,
+            self.objective,
             [site.output for site in self.sites],
-            output_gradients=self.step.model.optimizer.scale_loss(
-                tf.ones((), self.parts.loss.dtype)
-            ),
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        scale = self.step.model.optimizer.scale_loss(tf.ones((), self.parts.loss.dtype))
-        return [
-            tf.cast(g, site.b.dtype) * tf.cast(batch / scale, site.b.dtype)
-            for g, site in zip(gradients, self.sites, strict=True)
-        ]
+        return [tf.cast(g, site.b.dtype) for g, site in zip(gradients, self.sites, strict=True)]
 
 
 def forward(model: Any, x: Any) -> Any:
