@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -94,10 +95,12 @@ def batches(images: np.ndarray, seed: int) -> tf.data.Dataset:
     return data.batch(BATCH, drop_remainder=True).map(binarize).prefetch(20)
 
 
-def model_for(estimator: Estimator, mean_image: np.ndarray, seed: int) -> tf_relax.RelaxModel:
+def model_for(
+    estimator: Estimator, mean_image: np.ndarray, seed: int, **options: Any
+) -> tf_relax.RelaxModel:
     """Returns the compiled nonlinear autoencoder: 200 latents, two tanh layers on either side."""
     keras.utils.set_random_seed(seed)
-    model = binary_vae.build("nonlinear", mean_image)
+    model = binary_vae.build("nonlinear", mean_image, **options)
     compile_for(model, estimator)
     return model
 

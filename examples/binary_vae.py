@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import matplotlib as mpl
@@ -36,14 +37,21 @@ LATENTS = 200
 MODELS = ("linear1", "linear2", "nonlinear")
 
 
-def build(model: str, mean_image: np.ndarray, temperature: float = 0.1) -> tf_relax.RelaxModel:
-    """Builds the autoencoder; it maps images in [0, 1] to the logits of their reconstruction."""
+def build(
+    model: str, mean_image: np.ndarray, temperature: float = 0.1, **options: Any
+) -> tf_relax.RelaxModel:
+    """Builds the autoencoder; it maps images in [0, 1] to the logits of their reconstruction.
+
+    Options go to the stochastic layers.
+    """
     pixels = len(mean_image)
     inputs = keras.Input((pixels,), name="image")
     centred = keras.layers.Rescaling(1.0, offset=-mean_image, name="centre")(inputs)
 
     def bernoulli(name: str, prior: str | None) -> tf_relax.layers.RelaxBernoulli:
-        return tf_relax.layers.RelaxBernoulli(prior=prior, temperature=temperature, name=name)
+        return tf_relax.layers.RelaxBernoulli(
+            prior=prior, temperature=temperature, name=name, **options
+        )
 
     def tanh_layers(tensor, name):
         if model == "nonlinear":

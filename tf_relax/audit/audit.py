@@ -17,6 +17,7 @@ from tf_relax.audit.moments import Moments, bias
 from tf_relax.audit.report import Report, Row
 from tf_relax.estimators import Estimator, Exact, Reinforce, Vimco
 from tf_relax.surrogates import is_surrogate_variable
+from tf_relax.training.differentiation import build_symbolically
 from tf_relax.training.passes import Step
 from tf_relax.training.state import moving_state, unchanged
 
@@ -82,7 +83,7 @@ def audit(
         with model.using(estimator):
             for layer in model.stochastic_layers:
                 estimator.check(layer)
-    model(x)  # builds it
+    build_symbolically(model, x)
     trainable = model.trainable_variables
     before = [variable.numpy() for variable in trainable]
     with unchanged(moving_state(model)):
@@ -185,17 +186,18 @@ class _Draws:
         self.milliseconds = 0.0
         self.logits: dict[str, list[np.ndarray]] = {site: [] for site in weights}
         self.by_weight: dict[str, Moments] = {}
-        wanted = {id(v): v for each in weights.values() for v in each}
+        # Paths of variables need not be unique.
+        key = {id(v): f"{k:06d}" for k, v in enumerate(model.trainable_variables)}
+        self.key = key
 
         def draw() -> tuple[Any, Any, Any]:
             with model.using(estimator):
                 step = model.differentiate(x, y)
             self.evaluations = step.evaluations
             pairs = list(zip(step.variables, step.gradients, strict=True))
-            of_weights = {v.path: g for v, g in pairs if id(v) in wanted and g is not None}
-            of_surrogates = {
-                v.path: g for v, g in pairs if is_surrogate_variable(v) and g is not None
-            }
+            given = [(v, g) for v, g in pairs if g is not None]
+            of_weights = {key[id(v)]: g for v, g in given if not is_surrogate_variable(v)}
+            of_surrogates = {key[id(v)]: g for v, g in given if is_surrogate_variable(v)}
             return step.logit_gradients, of_weights, of_surrogates
 
         self.draw = tf.function(draw, jit_compile=bool(model.jit_compile), autograph=False)
@@ -211,27 +213,28 @@ class _Draws:
         times = []
         for _ in range(num_samples):
             start = time.perf_counter()
-            logits, of_weights, _ = keras.tree.map_structure(np.asarray, self.draw())
+            logits, of_weights, _ = self.draw()
+            logits = [np.asarray(g) for g in logits]  # waits for the device
             times.append(1e3 * (time.perf_counter() - start))
             for site, g in zip(self.weights, logits, strict=True):
                 self.logits[site].append(g)
-            for path, g in of_weights.items():
-                self.by_weight.setdefault(path, Moments()).add(g)
+            for key, g in of_weights.items():
+                self.by_weight.setdefault(key, Moments()).add(np.asarray(g))
             progress.add(1)
         self.milliseconds = statistics.median(times)
 
     def _fit_surrogates(self, steps: int, learning_rate: float, progress: Any) -> None:
-        variables = {v.path: v for v in self.model.trainable_variables if is_surrogate_variable(v)}
-        fitted = [variables[path] for path in self.draw()[2]] if steps else []
+        variables = {self.key[id(v)]: v for v in self.model.trainable_variables}
+        fitted = {key: variables[key] for key in self.draw()[2]} if steps else {}
         if not fitted:
             progress.add(steps)
             return
         optimizer = keras.optimizers.Adam(learning_rate)
-        optimizer.build(fitted)
-        apply = tf.function(lambda g: optimizer.apply(g, fitted), autograph=False)
+        optimizer.build(list(fitted.values()))
+        apply = tf.function(lambda g: optimizer.apply(g, list(fitted.values())), autograph=False)
         for _ in range(steps):
             gradients = self.draw()[2]
-            apply([gradients[v.path] for v in fitted])
+            apply([gradients[key] for key in fitted])
             progress.add(1)
 
     @property
@@ -244,24 +247,25 @@ class _Draws:
         logits = Moments()
         for g in self.logits[site]:
             logits.add(g)
-        weights = [self.by_weight[v.path] for v in self.weights[site] if v.path in self.by_weight]
+        keys = [self.key[id(v)] for v in self.weights[site]]
+        weights = [self.by_weight[key] for key in keys if key in self.by_weight]
         joined = Moments.joined(weights) if weights else None
         distance = (float("nan"), float("nan"))
         if reference is not None:
             distance = bias(np.stack(self.logits[site]), np.stack(reference.logits[site]))
-        variance = logits.mean_variance
-        weight_variance = joined.mean_variance if joined else float("nan")
+        model_variance = sum(float(each.variance.sum()) for each in self.by_weight.values())
         return Row(
             estimator=name,
             layer=site,
             unbiased=self.estimator.unbiased,
-            variance=variance,
+            variance=logits.mean_variance,
             snr=logits.snr,
-            weight_variance=weight_variance,
+            weight_variance=joined.mean_variance if joined else float("nan"),
             weight_snr=joined.snr if joined else float("nan"),
             bias=distance[0],
             z=distance[1],
+            model_variance=model_variance,
             evaluations=self.evaluations,
             milliseconds=self.milliseconds,
-            variance_time=(weight_variance if joined else variance) * self.milliseconds / 1e3,
+            variance_time=model_variance * self.milliseconds / 1e3,
         )

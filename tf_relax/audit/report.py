@@ -22,10 +22,11 @@ class Row(NamedTuple):
         weight_snr: its signal-to-noise ratio.
         bias: relative distance of the mean from the reference, ``|E g - E r| / |E r|``.
         z: its z-score, standard normal for an unbiased estimator.
+        model_variance: variance of the gradient of the loss, summed over all weights of the model,
+            those after the samples included: estimators of several samples quieten these too.
         evaluations: evaluations of the objective in a step.
         milliseconds: median time of a step without the optimizer.
-        variance_time: variance times seconds: what a fixed time budget averages out to. Of the
-            weights where there are any, else of the logits.
+        variance_time: model variance times seconds: what a fixed time budget averages out to.
     """
 
     estimator: str
@@ -37,6 +38,7 @@ class Row(NamedTuple):
     weight_snr: float
     bias: float
     z: float
+    model_variance: float
     evaluations: int
     milliseconds: float
     variance_time: float
@@ -52,6 +54,7 @@ _HEADS = {
     "weight_snr": "weight SNR",
     "bias": "bias",
     "z": "z",
+    "model_variance": "model variance",
     "evaluations": "evaluations",
     "milliseconds": "ms",
     "variance_time": "variance x s",
@@ -72,17 +75,15 @@ class Report:
 
     @property
     def recommended(self) -> str | None:
-        """The unbiased estimator with the least variance x time over all layers, if there is one.
+        """The unbiased estimator with the least variance x time, if there is one.
 
         Estimators whose measured bias is beyond doubt (|z| > 6) do not count, whatever they claim.
         """
-        total: dict[str, float] = {}
+        trusted = {row.estimator: row.variance_time for row in self.rows}
         for row in self.rows:
-            trusted = row.unbiased and not abs(row.z) > 6
-            cost = row.variance_time if trusted else math.inf
-            total[row.estimator] = total.get(row.estimator, 0.0) + cost
-        finite = {name: cost for name, cost in total.items() if math.isfinite(cost)}
-        return min(finite, key=finite.__getitem__) if finite else None
+            if not row.unbiased or abs(row.z) > 6:
+                trusted.pop(row.estimator, None)
+        return min(trusted, key=trusted.__getitem__) if trusted else None
 
     def to_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Returns estimator -> layer -> quantity -> value."""

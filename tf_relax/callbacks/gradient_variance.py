@@ -20,9 +20,9 @@ class GradientVariance(keras.callbacks.Callback):
     squared signal; both are averaged over the logits and over the draws of the epoch. The logs
     `<layer>_gradient_variance` (per logit and example) and `<layer>_gradient_snr`
     (``|E g| / sqrt(tr Cov g)``, 0 where the signal drowns) appear in the progress bar, in
-    `History`, and in `CSVLogger`, `TensorBoard`, `EarlyStopping` and the like where these come later in the
-    list of callbacks. Training itself is not changed by a bit: seeds, statistics and weights are
-    what they would be without the callback.
+    `History`, and in `CSVLogger`, `TensorBoard`, `EarlyStopping` and the like where these come
+    later in the list of callbacks. Training itself is not changed by a bit: seeds, statistics and
+    weights are what they would be without the callback.
 
     Args:
         x: inputs of a batch to measure on, arrays or tensors; a batch of the size trained on, or

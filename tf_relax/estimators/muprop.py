@@ -22,9 +22,9 @@ from tf_relax.relaxations.event import sum_event
 class MuProp(Estimator):
     r"""``g = [f(b) - f(mu) - f'(mu)^T (b - mu)] d log p(b|a)/da + f'(mu)^T d mu/da``.
 
-    Gu et al. (2016), equation 6, with ``mu = E[b]``. The expansion is one mean-field pass; with several layers, one per
-    level of layers, whose earlier samples are the hard ones. Unbiased; needs a differentiable
-    objective.
+    Gu et al. (2016), equation 6, with ``mu = E[b]``. The expansion is one mean-field pass; with
+    several layers, one per level of layers, whose earlier samples are the hard ones. Unbiased;
+    needs a differentiable objective.
 
     Example:
 

@@ -13,8 +13,8 @@ from tf_relax.relaxations.relaxation import Draw, Relaxation
 class Normal(Relaxation):
     r"""Normal units ``b = z = mu + exp(s) eps``, ``eps`` standard normal.
 
-    The parameters of n units are 2n numbers on the last axis, the means `mu`, then the logarithms `s`
-    of the standard deviations: ``a = [mu, s]``.
+    The parameters of n units are 2n numbers on the last axis, the means `mu`, then the logarithms
+    `s` of the standard deviations: ``a = [mu, s]``.
 
     Example:
 

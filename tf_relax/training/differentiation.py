@@ -61,7 +61,7 @@ def differentiate(
             f"RelaxModel '{model.name}' does not train on {replicas} replicas yet. Train it "
             "outside of the distribution strategy."
         )
-    _build_symbolically(model, x)
+    build_symbolically(model, x)
     _check_layers(model)
     estimator = model.estimator
     step = Step(model, (x, y, sample_weight))
@@ -118,7 +118,8 @@ def _after_all(
         return gradients, [tf.identity(value) for value in values]
 
 
-def _build_symbolically(model: Any, x: Any) -> None:
+def build_symbolically(model: Any, x: Any) -> None:
+    """Creates every variable of a model without running it."""
     # Replays need every variable to exist before the recorded pass starts.
     if all(layer.built for layer in [model, *sublayers(model)]):
         return
