@@ -64,7 +64,7 @@ def test_appears_wherever_people_look(tmp_path, capsys):
         keras.callbacks.ModelCheckpoint(
             tmp_path / "{code_gradient_variance:.3f}.keras",
             monitor="code_gradient_variance",
-            mode="min",, mode="min"
+            mode="min",
         ),
     ]
     compiled().fit(X, X, epochs=2, callbacks=callbacks, verbose=2)
