@@ -2,10 +2,10 @@
 
     python benchmarks/surrogate_choices.py --data PATH
 
-The nonlinear MNIST autoencoder trains with relax; then, at that fixed model, new surrogates of every
-kind train for some thousand steps from their initial values, and the variance of the gradient per
-encoder weight is measured on one batch as in `gradient_variance.py`. "Untrained" is the variance
-before those steps: what the first steps of a training run see.
+The nonlinear MNIST autoencoder trains with relax; then, at that fixed model, new surrogates of
+every kind train for some thousand steps from their initial values, and the variance of the gradient
+per encoder weight is measured on one batch as in `gradient_variance.py`. "Untrained" is the
+variance before those steps: what the first steps of a training run see.
 """
 
 from __future__ import annotations

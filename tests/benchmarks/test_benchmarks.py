@@ -6,30 +6,47 @@ import sys
 import numpy as np
 import pytest
 
-import binary_vae
-
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 pytestmark = pytest.mark.slow
 
 
-def test_step_cost():
+def test_step_cost_feeds_the_race(tmp_path, capsys):
     import step_cost
+    import training_race
 
-    ratios = step_cost.main(["--steps", "10", "--rounds", "1"])
+    names = ["relax", "disarm", "concrete"]
+    cost, race = tmp_path / "cost.json", tmp_path / "race.json"
+    ratios = step_cost.main(
+        ["--steps=10", "--rounds=1", f"--output={cost}", "--estimators", *names]
+    )
     assert all(np.isfinite(ratio) and ratio > 0 for ratio in ratios.values())
+    training_race.main(
+        ["--dataset=digits", "--steps=20", "--checkpoints=2", "--seeds=2"]
+        + [f"--output={race}", "--estimators", *names]
+    )
+    table = training_race.main([f"--table={race}", f"--cost={cost}"])
+    assert set(table) == set(names)
+    assert all(np.isfinite(bound) and bound < 0 for bound in table.values())
+    assert "best unbiased one at equal wall-clock" in capsys.readouterr().out
 
 
-def test_gradient_variance(tmp_path):
+def test_gradient_variance():
     import gradient_variance
 
-    binary_vae.main(["--steps", "100", "--samples", "2", "--output", str(tmp_path)])
-    variances = gradient_variance.main(
-        [
-            str(tmp_path / "digits_linear1_relax.keras"),
-            "--dataset=digits",
-            "--images=20",
-            "--draws=50",
-        ]
+    result = gradient_variance.main(
+        ["--dataset=digits", "--steps=100", "--surrogate-steps=20", "--draws=40", "--seeds=2"]
+        + ["--estimators", "relax", "disarm", "leave_one_out, K = 2", "arms, K = 3"]
     )
-    assert variances["relax, coupled"] < variances["leave-one-out, 2 samples"]
+    for relax, loo in zip(result["relax"], result["leave_one_out, K = 2"], strict=True):
+        assert relax[0] < loo[0]
+
+
+def test_surrogate_choices():
+    import surrogate_choices
+
+    result = surrogate_choices.main(
+        ["--dataset=digits", "--steps=20", "--surrogate-steps=5", "--draws=10"]
+        + ["--choices", "objective", "network (200, 200) alone"]
+    )
+    assert np.isfinite(list(result.values())).all()

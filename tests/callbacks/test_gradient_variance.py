@@ -55,7 +55,6 @@ def test_value_is_the_variance():
 
 
 def test_appears_wherever_people_look(tmp_path, capsys):
-    pytest.importorskip("tensorboard")
     log = tmp_path / "log.csv"
     callbacks = [
         GradientVariance(X[:8], X[:8]),
