@@ -1,6 +1,6 @@
 """How long an audit takes, and what GradientVariance adds to an epoch.
 
-    python benchmarks/audit_cost.py
+python benchmarks/audit_cost.py
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             times[name].append(clock.seconds[0])
     pairs = zip(times["observed"][1:], times["plain"][1:], strict=True)
     overhead = statistics.median(a / b for a, b in pairs) - 1
-    print(f"GradientVariance adds {100 * overhead:.1f} % to an epoch (median of {arguments.epochs})")
+    print(f"GradientVariance adds {100 * overhead:.1f} % to an epoch, median of {arguments.epochs}")
     return {"audit_seconds": seconds, "overhead": overhead}
 
 

@@ -21,10 +21,8 @@ def test_step_cost_feeds_the_race(tmp_path, capsys):
         ["--steps=10", "--rounds=1", f"--output={cost}", "--estimators", *names]
     )
     assert all(np.isfinite(ratio) and ratio > 0 for ratio in ratios.values())
-    training_race.main(
-        ["--dataset=digits", "--steps=20", "--checkpoints=2", "--seeds=2"]
-        + [f"--output={race}", "--estimators", *names]
-    )
+    arguments = ["--dataset=digits", "--steps=20", "--checkpoints=2", "--seeds=2"]
+    training_race.main([*arguments, f"--output={race}", "--estimators", *names])
     table = training_race.main([f"--table={race}", f"--cost={cost}"])
     assert set(table) == set(names)
     assert all(np.isfinite(bound) and bound < 0 for bound in table.values())
@@ -35,8 +33,10 @@ def test_gradient_variance():
     import gradient_variance
 
     result = gradient_variance.main(
-        ["--dataset=digits", "--steps=100", "--surrogate-steps=20", "--draws=40", "--seeds=2"]
-        + ["--estimators", "relax", "disarm", "leave_one_out, K = 2", "arms, K = 3"]
+        [
+            *["--dataset=digits", "--steps=100", "--surrogate-steps=20", "--draws=40", "--seeds=2"],
+            *["--estimators", "relax", "disarm", "leave_one_out, K = 2", "arms, K = 3"],
+        ]
     )
     for relax, loo in zip(result["relax"], result["leave_one_out, K = 2"], strict=True):
         assert relax[0] < loo[0]
@@ -46,7 +46,9 @@ def test_surrogate_choices():
     import surrogate_choices
 
     result = surrogate_choices.main(
-        ["--dataset=digits", "--steps=20", "--surrogate-steps=5", "--draws=10"]
-        + ["--choices", "objective", "network (200, 200) alone"]
+        [
+            *["--dataset=digits", "--steps=20", "--surrogate-steps=5", "--draws=10"],
+            *["--choices", "objective", "network (200, 200) alone"],
+        ]
     )
     assert np.isfinite(list(result.values())).all()

@@ -56,6 +56,7 @@ class GradientVariance(keras.callbacks.Callback):
             )
         self.x, self.y = (keras.tree.map_structure(tf.convert_to_tensor, data) for data in (x, y))
         self.frequency = frequency
+        self._compiled_with: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not hasattr(self.model, "differentiate"):
@@ -63,9 +64,11 @@ class GradientVariance(keras.callbacks.Callback):
                 f"GradientVariance measures the estimator of a tf_relax.RelaxModel. "
                 f"'{self.model.name}' is a {type(self.model).__name__}."
             )
-        self._measure = tf.function(
-            self._pair, jit_compile=bool(self.model.jit_compile), autograph=False
-        )
+        if self._compiled_with is not self.model.optimizer:  # `compile` brings a new one
+            self._compiled_with = self.model.optimizer
+            self._measure = tf.function(
+                self._pair, jit_compile=bool(self.model.jit_compile), autograph=False
+            )
         if self.model.run_eagerly:
             self._measure = self._pair
         self._batches = 0
