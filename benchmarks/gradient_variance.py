@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from contestants import BATCH, ESTIMATORS, batches, evaluations, load_images, mo
 from tqdm import tqdm
 
 import tf_relax
+from tf_relax.audit import audit
 from tf_relax.audit.moments import Moments
 from tf_relax.surrogates import is_surrogate_variable
 
@@ -71,12 +73,18 @@ def variances(model: tf_relax.RelaxModel, x: tf.Tensor, draws: int) -> tuple[flo
     return of_weights.mean_variance * BATCH**2, of_logits.mean_variance
 
 
+def trained_model(images: np.ndarray, seed: int, steps: int) -> tf_relax.RelaxModel:
+    """Returns the autoencoder after some steps with relax."""
+    model = model_for(ESTIMATORS["relax"], images.mean(axis=0), seed)
+    model.fit(batches(images, seed), steps_per_epoch=steps, shuffle=False, verbose=0)
+    return model
+
+
 def measure(
     images: np.ndarray, seed: int, steps: int, surrogate_steps: int, draws: int, names: list[str]
 ) -> dict[str, tuple[float, float]]:
     """Trains one model and measures all contestants on it."""
-    model = model_for(ESTIMATORS["relax"], images.mean(axis=0), seed)
-    model.fit(batches(images, seed), steps_per_epoch=steps, shuffle=False, verbose=0)
+    model = trained_model(images, seed, steps)
     start = model.get_weights()
     x, _ = next(iter(batches(images, seed + 1000)))
     result = {}
@@ -88,7 +96,7 @@ def measure(
     return result
 
 
-def main(argv: list[str] | None = None) -> dict[str, list[tuple[float, float]]]:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Runs the benchmark and returns, per contestant, the variances of every seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="mnist")
@@ -98,9 +106,17 @@ def main(argv: list[str] | None = None) -> dict[str, list[tuple[float, float]]]:
     parser.add_argument("--surrogate-steps", type=int, default=3_000, help="at the fixed model")
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--audit", action="store_true", help="audit the trained model instead")
     arguments = parser.parse_args(argv)
 
     images = load_images(arguments.dataset, arguments.data)
+    if arguments.audit:
+        model = trained_model(images, 0, arguments.steps)
+        x, _ = next(iter(batches(images, 1000)))
+        contestants = {name: ESTIMATORS[name] for name in arguments.estimators}
+        report = audit(model, x, x, contestants, num_samples=arguments.draws)
+        print(report)
+        return report.to_dict()
     result: dict[str, list[tuple[float, float]]] = {name: [] for name in arguments.estimators}
     for seed in range(arguments.seeds):
         one = measure(
