@@ -86,7 +86,7 @@ class RelaxModel(keras.Model):
             importance_samples: K, to train on minus the importance-weighted bound with K samples,
                 ``-log 1/K sum_k p(y, b_k) / q(b_k | x)`` (Burda et al. 2016, equation 8), instead
                 of minus the ELBO. The loss has to be a negative log-likelihood in nats, and a layer
-                has to have a prior.
+                has to have a prior. `evaluate` still reports minus the ELBO.
             batch_coupled: whether the samples of one example reach the objective of another, as
                 they do through a BatchNormalization after a stochastic layer. An unbiased gradient
                 must then hold every example accountable for the whole batch, at the price of a
