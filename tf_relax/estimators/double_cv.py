@@ -9,19 +9,18 @@ import tensorflow as tf
 
 from tf_relax.estimators.estimator import (
     Estimate,
-    Estimator,
     Passes,
     require_binary,
     score,
     squared_gradient,
     times,
 )
-from tf_relax.estimators.leave_one_out import check_samples, leave_one_out, mean_of_others
+from tf_relax.estimators.leave_one_out import IndependentSamples, leave_one_out, mean_of_others
 from tf_relax.relaxations.event import sum_event
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class DoubleCV(Estimator):
+class DoubleCV(IndependentSamples):
     r"""Leave-one-out with the objective linearised at the other samples; unbiased.
 
     Titsias and Shi (2022). With ``v_k = mean_{j != k} f'(b_j)``, ``c_k = alpha v_k^T (b_k - mu)``,
@@ -46,10 +45,6 @@ class DoubleCV(Estimator):
 
     needs_differentiable_objective = True
 
-    def __init__(self, num_samples: int = 2):
-        self.num_samples = check_samples("DoubleCV", num_samples)
-        self.num_passes = self.num_noises = num_samples
-
     def check(self, layer: Any) -> None:
         require_binary(self, layer)
 
@@ -73,6 +68,3 @@ class DoubleCV(Estimator):
                 g = times(signals[k], score(site)) - site.layer.linear_scale * expected
                 gradients[k].append(g / len(passes))
         return Estimate(gradients, surrogate_loss=squared_gradient(gradients))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"num_samples": self.num_samples}

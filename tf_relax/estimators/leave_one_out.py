@@ -11,8 +11,26 @@ import tensorflow as tf
 from tf_relax.estimators.estimator import Estimate, Estimator, Passes, score, times
 
 
+class IndependentSamples(Estimator):
+    """Base of the estimators that compare K independent samples of all layers.
+
+    Args:
+        num_samples: K, at least 2.
+
+    Raises:
+        ValueError: for fewer than two samples.
+    """
+
+    def __init__(self, num_samples: int = 2):
+        self.num_samples = check_samples(type(self).__name__, num_samples)
+        self.num_passes = self.num_noises = num_samples
+
+    def get_config(self) -> dict[str, Any]:
+        return {"num_samples": self.num_samples}
+
+
 @keras.saving.register_keras_serializable(package="tf_relax")
-class LeaveOneOut(Estimator):
+class LeaveOneOut(IndependentSamples):
     r"""Leave-one-out REINFORCE, ``g = 1/K sum_k (f_k - mean_{j != k} f_j) d log p(b_k|a)/da``.
 
     Kool et al. (2019), equation 8; K independent samples of every layer, and K evaluations of the
@@ -30,10 +48,6 @@ class LeaveOneOut(Estimator):
     LeaveOneOut(num_samples=4)
     """
 
-    def __init__(self, num_samples: int = 2):
-        self.num_samples = check_samples("LeaveOneOut", num_samples)
-        self.num_passes = self.num_noises = num_samples
-
     def check(self, layer: Any) -> None:
         pass  # every distribution has a score
 
@@ -45,9 +59,6 @@ class LeaveOneOut(Estimator):
                 for one, signal in zip(passes, signals, strict=True)
             ]
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {"num_samples": self.num_samples}
 
 
 def leave_one_out(f: Sequence[tf.Tensor]) -> list[tf.Tensor]:

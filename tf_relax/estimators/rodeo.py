@@ -9,19 +9,18 @@ import tensorflow as tf
 
 from tf_relax.estimators.estimator import (
     Estimate,
-    Estimator,
     Passes,
     require_binary,
     score,
     squared_gradient,
     times,
 )
-from tf_relax.estimators.leave_one_out import check_samples, mean_of_others
+from tf_relax.estimators.leave_one_out import IndependentSamples, mean_of_others
 from tf_relax.sites import Site
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class Rodeo(Estimator):
+class Rodeo(IndependentSamples):
     r"""Leave-one-out with Stein control variates inside the baseline and outside; unbiased.
 
     Shi et al. (2022). The Gibbs operator ``(A h)(b) = 1/D sum_i w_i [h(b^(i)) - h(b)]``, where
@@ -50,10 +49,6 @@ class Rodeo(Estimator):
 
     needs_differentiable_objective = True
 
-    def __init__(self, num_samples: int = 2):
-        self.num_samples = check_samples("Rodeo", num_samples)
-        self.num_passes = self.num_noises = num_samples
-
     def check(self, layer: Any) -> None:
         require_binary(self, layer)
 
@@ -77,9 +72,6 @@ class Rodeo(Estimator):
                 g += stein.outer_scale * _gibbs_of_scores(site, view.g, view.g_flipped)
                 gradients[k].append(g / len(passes))
         return Estimate(gradients, surrogate_loss=squared_gradient(gradients))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"num_samples": self.num_samples}
 
 
 class _Neighbourhood(NamedTuple):
