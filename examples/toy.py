@@ -24,6 +24,17 @@ and bands hold the middle 80 % of them):
    but falls to 0 in between. No lambda from .02 to 5 saves more than 5 % of the variance (by
    quadrature, with the best eta for each), so REBAR learns eta = 0, which is REINFORCE.
 
+`--estimators all` adds every other estimator of a coin's gradient, without the bands. A problem
+whose best surrogate is a constant is easy for any that find the constant, and at t = .499 they
+bring P to 0 too: NVIL with the running mean of f, and all that hold several samples against each
+other, at several evaluations of f per step (column `evals`). DLAX's variance is a fifth of
+REINFORCE's, MuProp's and ReinMax's is larger: they random-walk as well. Biased ones hover where
+their own expectation vanishes: straight-through around P = t. The last columns tell them apart:
+whether an estimator says that it is unbiased, and a z-score of its mean after a tenth of the steps
+against the true gradient, as the root mean square over seeds: about 1 without bias, tens with it.
+ReinMax is biased in general, but not for an f that is quadratic as here. A log-variance below -36
+is 0 to rounding.
+
 `python examples/toy.py --seeds 20` takes a minute or two. References: Grathwohl et al. (2018),
 arXiv:1711.00123, section 5.1; for t = .45 Tucker et al. (2017), arXiv:1703.07370, section 4.1.
 """
@@ -31,9 +42,11 @@ arXiv:1711.00123, section 5.1; for t = .45 Tucker et al. (2017), arXiv:1703.0737
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -47,22 +60,52 @@ import tf_relax
 
 LEARNING_RATE = 0.01
 NODES = 10_000  # noise values behind every variance
+BATCHES = 20  # of NODES draws each, behind every check of the mean
+ROUNDING = 1e-8  # what float32 leaves of f(1) - f(0) = 1 - 2t, times the largest P (1 - P)
 CHECKPOINTS = 100  # measurements along a run
 Z = np.linspace(-8.0, 8.0, 401, dtype="float32")
-# Okabe and Ito's colours stay apart under colour blindness, and the dashes even without colour.
+# Okabe and Ito's colours stay apart under colour blindness; within a colour, which stands for a
+# family of estimators, the dashes differ.
+SPARSE, DASHED, MIXED, DENSE = (0, (1, 3)), (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (2, 1))
 STYLES = {
     "reinforce": {"color": "#D55E00", "linestyle": ":"},
     "rebar": {"color": "#0072B2", "linestyle": "--"},
     "relax": {"color": "#009E73", "linestyle": "-"},
+    # The score function with a baseline, of its own past or of another sample.
+    "nvil": {"color": "#D55E00", "linestyle": DASHED},
+    "leave_one_out": {"color": "#D55E00", "linestyle": MIXED},
+    # Control variates: a network, Taylor expansions, Stein operators.
+    "dlax": {"color": "#009E73", "linestyle": DENSE},
+    "muprop": {"color": "#0072B2", "linestyle": MIXED},
+    "double_cv": {"color": "#0072B2", "linestyle": DENSE},
+    "rodeo": {"color": "#0072B2", "linestyle": SPARSE},
+    # Antithetic samples.
+    "disarm": {"color": "#E69F00", "linestyle": "-"},
+    "arms": {"color": "#E69F00", "linestyle": DASHED},
+    # No noise at all.
+    "exact": {"color": "#000000", "linestyle": "-"},
+    # Biased: the derivative of something else.
+    "concrete": {"color": "#CC79A7", "linestyle": "-"},
+    "straight_through": {"color": "#CC79A7", "linestyle": DASHED},
+    "gumbel_straight_through": {"color": "#CC79A7", "linestyle": SPARSE},
+    "reinmax": {"color": "#CC79A7", "linestyle": MIXED},
 }
+PAPER = ["reinforce", "rebar", "relax"]
+SURROGATES = ["rebar", "relax", "dlax"]  # the estimators with a c(z)
 
 
 class Run(NamedTuple):
-    """One seed: what was measured at the checkpoints, and c at `Z` at an early one."""
+    """One seed: what was measured at the checkpoints, and at an early one c at `Z` and a z-score.
+
+    The z-score is that of the mean gradient, held against the true one. Evaluations of the
+    objective, at hard and at relaxed samples, are counted per step.
+    """
 
     probability: np.ndarray
     log_variance: np.ndarray
     surrogate: np.ndarray
+    z_score: float
+    evaluations: int
 
 
 class Toy:
@@ -90,6 +133,8 @@ class Toy:
         self.logit = self.model.get_layer("logit").kernel
         self.advance = tf.function(self._advance, jit_compile=jit_compile, autograph=False)
         self.measure = tf.function(self._measure, jit_compile=jit_compile, autograph=False)
+        self.check = tf.function(self._check, jit_compile=jit_compile, autograph=False)
+        self.evaluations = 0  # per step, counted when `measure` is traced
 
     def restart(self, seed: int) -> None:
         """Returns to the state of a new model, with a new network and new noise per seed."""
@@ -110,24 +155,59 @@ class Toy:
     def _measure(self, t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns P(b = 1) and the log-variance of the gradient, everything learned held fixed.
 
-        Half of the noise gives b = 1, half b = 0, evenly spaced in probability, and each half has
-        its probability as weight. Independent draws agree, unless P is so small that none is a 1.
+        One sample is made of one noise value, for which `stratified` serves. Several samples need
+        noise in as many dimensions, which the layer draws: where P is so small that no sample
+        differs from the others, their variance is 0 instead of small. It is cut off at rounding.
         """
         a = self.logit.value[0, 0]
-        p = tf.stack([tf.sigmoid(a), tf.sigmoid(-a)])  # of b = 1 and of b = 0
-        nodes = (tf.range(NODES // 2, dtype=tf.float32) + 0.5) / (NODES // 2)
-        tail = p[:, None] * nodes  # probability of noise further out; logistic noise is symmetric
-        noise = [[1.0], [-1.0]] * (tf.math.log1p(-tail) - tf.math.log(tail))
-        step = self.model.differentiate(*data(t, NODES), noise=[tf.reshape(noise, (NODES, 1))])
-        g = tf.reshape(step.estimate.gradients[0], (2, NODES // 2))
-        mean = tf.reduce_sum(p * tf.reduce_mean(g, axis=1))
-        variance = tf.reduce_sum(p * tf.reduce_mean(tf.square(g - mean), axis=1))
-        return p[0], tf.math.log(variance)
+        noise, weights = stratified(a)
+        several = self.model.estimator.num_noises > 1
+        with self.unchanged():
+            step = self.model.differentiate(*data(t, NODES), noise=None if several else [noise])
+        self.evaluations = step.evaluations
+        g = step.logit_gradients[0][:, 0]
+        if several:
+            weights = tf.ones_like(g) / NODES
+        mean = tf.reduce_sum(weights * g)
+        variance = tf.reduce_sum(weights * tf.square(g - mean))
+        return tf.sigmoid(a), tf.math.log(tf.maximum(variance, ROUNDING**2))
+
+    def _check(self, t: tf.Tensor) -> tf.Tensor:
+        """Returns the z-score of the mean of 200,000 gradients, everything learned held fixed.
+
+        NaN where P is so near 0 or 1 that these draws are too few to tell.
+        """
+        p = tf.sigmoid(tf.cast(self.logit.value[0, 0], tf.float64))
+        exact = (1 - 2 * tf.cast(t, tf.float64)) * p * (1 - p)
+
+        def batch(i: tf.Tensor, total: tf.Tensor, squares: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            step = self.model.differentiate(*data(t, NODES))
+            error = tf.cast(step.logit_gradients[0], tf.float64) - exact
+            return i + 1, total + tf.reduce_sum(error), squares + tf.reduce_sum(error**2)
+
+        zero = tf.zeros((), tf.float64)
+        with self.unchanged():
+            _, total, squares = tf.while_loop(lambda i, *_: i < BATCHES, batch, [0, zero, zero])
+        draws = BATCHES * NODES
+        mean = total / draws
+        variance = (squares / draws - mean**2) / draws
+        z_score = mean / tf.sqrt(tf.maximum(variance, 0) + ROUNDING**2)
+        enough = draws * p * (1 - p) >= 100
+        return tf.where(enough, z_score, tf.constant(math.nan, tf.float64))
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Takes back what a gradient moves: random numbers, running means of the objective."""
+        variables = self.coin.non_trainable_variables
+        before = [tf.identity(variable.value) for variable in variables]
+        yield
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
     def surrogate(self, t: float) -> np.ndarray:
-        """Returns c at `Z`: 0 for REINFORCE, which has none."""
+        """Returns c at `Z`: 0 for the estimators that have none."""
         z = Z[:, None]
-        if self.estimator == "relax":
+        if self.estimator in ("relax", "dlax"):
             return self.coin.surrogate(z, tf.fill(z.shape, self.logit.value[0, 0])).numpy()
         scale = self.coin.scale.value if self.estimator == "rebar" else 0.0
         return (scale * (self.coin.relaxed_output(z)[:, 0] - t) ** 2).numpy()
@@ -151,6 +231,19 @@ def data(t: tf.Tensor, batch: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.ones((batch, 1)), tf.fill((batch, 1), t)
 
 
+def stratified(a: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns NODES noise values, `[NODES, 1]`, for a logit, and their weights, which sum to 1.
+
+    Half of the noise gives b = 1, half b = 0, evenly spaced in probability, and each half has
+    its probability as weight. Independent draws agree, unless P is so small that none is a 1.
+    """
+    p = tf.stack([tf.sigmoid(a), tf.sigmoid(-a)])  # of b = 1 and of b = 0
+    nodes = (tf.range(NODES // 2, dtype=tf.float32) + 0.5) / (NODES // 2)
+    tail = p[:, None] * nodes  # probability of noise further out; logistic noise is symmetric
+    noise = [[1.0], [-1.0]] * (tf.math.log1p(-tail) - tf.math.log(tail))
+    return tf.reshape(noise, (NODES, 1)), tf.repeat(p / (NODES // 2), NODES // 2)
+
+
 def train(toy: Toy, t: float, checkpoints: np.ndarray, seed: int, progress: tqdm) -> Run:
     """Trains from the start and measures at every checkpoint, the first of which is step 0."""
     target = tf.constant(t, tf.float32)
@@ -160,9 +253,9 @@ def train(toy: Toy, t: float, checkpoints: np.ndarray, seed: int, progress: tqdm
         toy.advance(target, tf.constant(steps, tf.int32))
         measured.append(toy.measure(target))
         if i == tenth(checkpoints):
-            surrogate = toy.surrogate(t)
+            surrogate, z_score = toy.surrogate(t), float(toy.check(target))
         progress.update(int(steps))
-    return Run(*np.array(measured).T, surrogate)
+    return Run(*np.array(measured).T, surrogate, z_score, toy.evaluations)
 
 
 def tenth(checkpoints: np.ndarray) -> int:
@@ -171,14 +264,25 @@ def tenth(checkpoints: np.ndarray) -> int:
 
 
 def print_table(t: float, runs: dict[str, list[Run]]) -> None:
-    """Prints where the seeds of one target ended."""
+    """Prints where the seeds of one target ended, and what the means of their gradients were."""
+    width = max(10, *map(len, runs))
     print(f"\nt = {t:g}: means over the seeds at the last step, and the largest P(b=1)")
-    print(f"{'estimator':<10} {'loss':>8} {'P(b=1)':>8} {'largest':>8} {'log-variance':>13}")
+    header = f"{'loss':>8} {'P(b=1)':>8} {'largest':>8} {'log-variance':>13}"
+    print(f"{'estimator':<{width}} {'evals':>5} {header} {'unbiased':>9} {'bias z':>7}")
     for estimator, seeds in runs.items():
         p = [run.probability[-1] for run in seeds]
         mean, log_variance = np.mean(p), np.mean([run.log_variance[-1] for run in seeds])
         loss = t * t + (1 - 2 * t) * mean
-        print(f"{estimator:<10} {loss:8.5f} {mean:8.3f} {max(p):8.3f} {log_variance:13.2f}")
+        unbiased = "yes" if tf_relax.estimators.get(estimator).unbiased else "no"
+        cells = f"{loss:8.5f} {mean:8.3f} {max(p):8.3f} {log_variance:13.2f}"
+        cells = f"{seeds[0].evaluations:5} {cells} {unbiased:>9} {root_mean_square(seeds):>7}"
+        print(f"{estimator:<{width}} {cells}")
+
+
+def root_mean_square(seeds: list[Run]) -> str:
+    """Returns the z-scores of some seeds in one: about 1 or below without bias."""
+    known = [run.z_score**2 for run in seeds if not math.isnan(run.z_score)]
+    return f"{np.sqrt(np.mean(known)):.1f}" if known else "-"
 
 
 def plot(results: dict[float, dict[str, list[Run]]], checkpoints: np.ndarray, path: str) -> None:
@@ -188,10 +292,11 @@ def plot(results: dict[float, dict[str, list[Run]]], checkpoints: np.ndarray, pa
     early = checkpoints[tenth(checkpoints)]
     grid = figure.subplots(len(results), 3, squeeze=False)
     for (left, middle, right), (t, runs) in zip(grid, results.items(), strict=True):
+        few = len(runs) <= 4  # the bands of more would hide each other
         for estimator, seeds in runs.items():
-            draw(left, checkpoints, [run.probability for run in seeds], estimator)
-            draw(middle, checkpoints, [run.log_variance for run in seeds], estimator)
-            if estimator != "reinforce":
+            draw(left, checkpoints, [run.probability for run in seeds], estimator, band=few)
+            draw(middle, checkpoints, [run.log_variance for run in seeds], estimator, band=few)
+            if estimator in SURROGATES:
                 draw(right, Z, [run.surrogate for run in seeds], estimator)
         f = (1 / (1 + np.exp(-Z / 0.5)) - t) ** 2
         relaxed = right.plot(Z, f, color="0.4", linewidth=1.2, label="f(σ(z/λ)) at λ = ½")
@@ -202,34 +307,51 @@ def plot(results: dict[float, dict[str, list[Run]]], checkpoints: np.ndarray, pa
             axes.grid(color="0.9")
             axes.spines[["top", "right"]].set_visible(False)
     handles = [*left.get_lines(), *relaxed]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    columns = math.ceil(len(handles) / math.ceil(len(handles) / 6))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def draw(axes: Axes, x: np.ndarray, seeds: list[np.ndarray], estimator: str) -> None:
-    """Draws the median over seeds and a band that holds the middle 80 % of them."""
+def draw(
+    axes: Axes, x: np.ndarray, seeds: list[np.ndarray], estimator: str, band: bool = True
+) -> None:
+    """Draws the median over seeds and, if asked, a band that holds the middle 80 % of them."""
     low, median, high = np.quantile(seeds, [0.1, 0.5, 0.9], axis=0)
-    (line,) = axes.plot(x, median, label=estimator.upper(), linewidth=2, **STYLES[estimator])
-    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    label = estimator.upper().replace("_", " ")
+    (line,) = axes.plot(x, median, label=label, linewidth=2, **STYLES[estimator])
+    if band:
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, list[Run]]]:
     """Runs the command line and returns target -> estimator -> runs."""
-    parser = argparse.ArgumentParser(description="RELAX, REBAR and REINFORCE on one coin.")
+    parser = argparse.ArgumentParser(
+        description="Gradient estimators on one coin, by default RELAX, REBAR and REINFORCE."
+    )
     parser.add_argument("--t", type=float, nargs="+", default=[0.45, 0.499], help="targets")
-    parser.add_argument("--estimators", nargs="+", choices=list(STYLES), default=list(STYLES))
+    parser.add_argument(
+        "--estimators",
+        nargs="+",
+        choices=[*STYLES, "all"],
+        default=PAPER,
+        metavar="NAME",
+        help=f"{', '.join(STYLES)}, or all of them. Left out are lax and reparameterization, which "
+        "differentiate the sample itself, where a coin has no derivative, and vimco, which is for "
+        "the logarithm of a mean over samples (default: those of the paper's figure)",
+    )
     parser.add_argument("--steps", type=int, default=10_000, help="iterations per run")
     parser.add_argument("--seeds", type=int, default=5, help="runs per target and estimator")
     parser.add_argument("--output", default="toy.png", help="where the figure goes")
     parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     args = parser.parse_args(argv)
+    estimators = list(STYLES) if "all" in args.estimators else args.estimators
 
     start = time.perf_counter()
     checkpoints = np.unique(np.linspace(0, args.steps, CHECKPOINTS + 1).round().astype(int))
     results: dict[float, dict[str, list[Run]]] = {t: {} for t in args.t}
-    total = len(args.t) * len(args.estimators) * args.seeds * args.steps
+    total = len(args.t) * len(estimators) * args.seeds * args.steps
     with tqdm(total=total, unit="step", unit_scale=True) as progress:
-        for estimator in args.estimators:
+        for estimator in estimators:
             progress.set_description(estimator)
             toy = Toy(estimator, jit_compile=not args.no_jit)
             for t in args.t:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_relax
 import toy
 
 
@@ -23,8 +24,10 @@ def test_command_prints_a_table_and_draws_a_figure(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "t = 0.499" in printed
     for estimator in ("reinforce", "rebar", "relax"):
-        (row,) = [line for line in printed.splitlines() if line.startswith(estimator)]
-        assert np.all(np.isfinite([float(cell) for cell in row.split()[1:]]))
+        (row,) = [line for line in printed.splitlines() if line.split()[:1] == [estimator]]
+        *numbers, unbiased, z_score = row.split()[1:]
+        assert np.all(np.isfinite([float(cell) for cell in [*numbers, z_score]]))
+        assert unbiased == "yes"
         runs = results[0.499][estimator]
         assert len(runs) == 2
         for run in runs:
@@ -66,8 +69,78 @@ def test_log_variance_is_that_of_independent_draws(relax, steps):
     drawn = relax.model.differentiate(*toy.data(t, 200_000))
     assert float(p) == pytest.approx(float(tf.sigmoid(drawn.sites[0].logits[0, 0])))
     # The standard error of the draws is .00001 at the start and .002 after 50 steps.
-    expected = np.log(np.var(drawn.estimate.gradients[0]))
+    expected = np.log(np.var(drawn.logit_gradients[0]))
     assert float(log_variance) == pytest.approx(expected, abs=0.015)
+
+
+def test_every_estimator_of_a_coin_has_a_style():
+    coin = toy.build_model().get_layer("coin")
+
+    def defined(name):
+        estimator = tf_relax.estimators.get(name)
+        try:
+            estimator.check(coin)
+            estimator.check_objective(None)
+        except ValueError:
+            return False
+        return True
+
+    assert sorted(toy.STYLES) == [name for name in tf_relax.estimators.names() if defined(name)]
+    styles = [(style["color"], style["linestyle"]) for style in toy.STYLES.values()]
+    assert len(set(styles)) == len(styles)
+
+
+def at_logit(estimator, logit):
+    """Returns an untrained toy at a logit where a bias would show."""
+    untrained = toy.Toy(estimator, jit_compile=False)
+    untrained.restart(0)
+    untrained.logit.assign([[logit]])
+    return untrained
+
+
+@pytest.mark.parametrize("estimator", ["leave_one_out", "arms"])
+def test_log_variance_of_several_samples_is_that_of_independent_draws(estimator):
+    t = tf.constant(0.45)
+    several = at_logit(estimator, -1.0)
+    _, log_variance = several.measure(t)
+    drawn = several.model.differentiate(*toy.data(t, 200_000))
+    # 10,000 nodes: the standard error of the log-variance is .01 to .02.
+    assert float(log_variance) == pytest.approx(np.log(np.var(drawn.logit_gradients[0])), abs=0.08)
+    assert several.evaluations == several.model.estimator.num_samples
+
+
+def test_enumeration_has_no_noise():
+    exact = at_logit("exact", -1.0)
+    _, log_variance = exact.measure(tf.constant(0.45))
+    assert float(log_variance) < -35  # 0 to rounding, and finite: it can be drawn
+    assert abs(float(exact.check(tf.constant(0.45)))) < 1
+
+
+@pytest.mark.parametrize("estimator", ["relax", "nvil", "disarm", "straight_through", "concrete"])
+def test_z_score_tells_biased_from_unbiased(estimator):
+    drawn = at_logit(estimator, -1.0)
+    before = [keras.ops.convert_to_numpy(v) for v in drawn.model.variables]
+    z_score = abs(float(drawn.check(tf.constant(0.45))))
+    assert z_score < 4 if drawn.model.estimator.unbiased else z_score > 20
+    # Looking at a gradient changes nothing, neither random numbers nor a baseline.
+    for variable, value in zip(drawn.model.variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def test_z_score_is_unknown_where_draws_are_too_few():
+    assert np.isnan(float(at_logit("reinforce", -12.0).check(tf.constant(0.45))))
+
+
+@pytest.mark.slow
+def test_all_estimators_run(tmp_path, capsys):
+    arguments = ["--t", "0.45", "--estimators", "all", "--steps", "2", "--seeds", "1", "--no-jit"]
+    results = toy.main([*arguments, "--output", str(tmp_path / "toy.png")])
+    assert list(results[0.45]) == list(toy.STYLES)
+    printed = capsys.readouterr().out
+    for estimator in toy.STYLES:
+        (row,) = [line for line in printed.splitlines() if line.split()[:1] == [estimator]]
+        unbiased = tf_relax.estimators.get(estimator).unbiased
+        assert row.split()[-2] == ("yes" if unbiased else "no")
 
 
 @pytest.mark.slow
