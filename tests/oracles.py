@@ -49,3 +49,9 @@ def product_grid(axes: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 def binary_strings(size: int) -> np.ndarray:
     """All 2^size vectors of zeros and ones, `[2^size, size]`."""
     return np.array(list(itertools.product([0.0, 1.0], repeat=size)))
+
+
+def hermite_rule(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for E[g(eps)], eps standard normal."""
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    return x, w / w.sum()

@@ -22,10 +22,11 @@ class Subclassed(tf_relax.RelaxModel):
         return self.decoder(self.code(self.encoder(inputs), training=training))
 
 
-def functional():
+def functional(layer=None, parameters=4, dropout=0.2):
+    layer = layer or tf_relax.layers.RelaxBernoulli(prior="learned", seed=0)
     inputs = keras.Input((12,))
-    logits = keras.layers.Dense(4)(keras.layers.Dropout(0.2)(inputs))
-    code = tf_relax.layers.RelaxBernoulli(prior="learned", seed=0)(logits, context=inputs)
+    hidden = keras.layers.Dropout(dropout)(inputs) if dropout else inputs
+    code = layer(keras.layers.Dense(parameters, name="encoder")(hidden), context=inputs)
     return tf_relax.RelaxModel(inputs, keras.layers.Dense(12)(code))
 
 
@@ -63,11 +64,25 @@ def test_trains_and_saves(build, jit_compile, tmp_path):
     assert tf.saved_model.load(str(tmp_path / "served")).serve(IMAGES).shape == (48, 12)
 
 
+CONTINUOUS = ("lax", "reparameterization")
+
+
 @pytest.mark.parametrize("estimator", tf_relax.estimators.names())
 def test_every_estimator_trains(estimator):
-    model = functional()
-    model.compile("adam", tf_relax.losses.BernoulliNLL(), estimator=estimator)
+    if estimator in CONTINUOUS:
+        model = functional(tf_relax.layers.RelaxNormal(prior="standard", seed=0), parameters=8)
+    elif estimator == "exact":
+        model = functional(parameters=2, dropout=None)
+    else:
+        model = functional()
+    samples = 3 if estimator == "vimco" else None
+    model.compile(
+        "adam", tf_relax.losses.BernoulliNLL(), estimator=estimator, importance_samples=samples
+    )
+    before = model.get_layer("encoder").get_weights()
     assert np.isfinite(model.fit(IMAGES, IMAGES, verbose=0).history["loss"]).all()
+    for a, b in zip(before, model.get_layer("encoder").get_weights(), strict=True):
+        assert (a != b).all()
 
 
 @pytest.mark.parametrize("coupled", [True, False])

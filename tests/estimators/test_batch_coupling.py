@@ -54,7 +54,7 @@ def exact_gradient(model):
     return tape.gradient(total, encoder.kernel.value).numpy()
 
 
-def integrated_gradient(model, nodes=16):
+def integrated_gradient(model, nodes=20):
     logits = model.get_layer("encoder")(X).numpy()[:, 0]
     axes = [logistic_rule(-a, nodes) for a in logits]
 

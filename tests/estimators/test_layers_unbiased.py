@@ -1,171 +1,97 @@
-"""Three Bernoullis in two layers, through Dense, Dropout and BatchNorm: every weight, exactly."""
+"""Three Bernoullis in two layers: the gradient of every weight, from whole training steps."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-import tf_relax
-from tests.oracles import binary_strings, conditional_noise, logistic_rule, product_grid
-from tf_relax.estimators import Estimate, Rebar, Reinforce, Relax
-from tf_relax.sites import Handler
-
-X = np.array([[0.5, -1.0], [1.5, 0.25]])
-Y = np.array([[0.3], [-0.2]])
-
+from tests.estimators import two_layers, two_layers_quadrature
+from tests.estimators.table import (
+    ANTITHETIC,
+    OUTCOMES,
+    QUADRATURE,
+    STATISTICS,
+    UNBIASED,
+    on_two_layers,
+)
+from tf_relax.estimators import Disarm, MuProp, Relax, Rodeo, Vimco
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-
-class Forced(Handler):
-    """Returns given samples and remembers the logits: for enumeration."""
-
-    def __init__(self, samples):
-        self.samples = list(samples)
-        self.logits = []
-
-    def visit(self, layer, logits, context):
-        self.logits.append(logits)
-        return tf.cast(self.samples[len(self.logits) - 1], logits.dtype)
+PARALLEL = (Rodeo, MuProp, Disarm, Vimco)
 
 
-class Weighted:
-    """Multiplies every example's estimate by a quadrature weight, which `f` already carries."""
-
-    def __init__(self, estimator, weights):
-        self._estimator, self._weights = estimator, tf.constant(weights)
-
-    def __getattr__(self, name):
-        return getattr(self._estimator, name)
-
-    def estimate(self, sites, f, replay):
-        w = self._weights
-
-        class Unweighted:
-            relaxable, complete = replay.relaxable, replay.complete
-
-            def __call__(self, level, z):
-                return replay(level, z) / w
-
-        estimate = self._estimator.estimate(sites, f / w, Unweighted())
-        return Estimate([g * w[:, None] for g in estimate.gradients], estimate.surrogate_loss)
+def assert_equal_gradients(found, exact):
+    assert exact.keys() <= found.keys()
+    for path, gradient in exact.items():
+        np.testing.assert_allclose(found[path], gradient, atol=1e-9, rtol=0, err_msg=path)
+    for layer in ("encoder", "logits_1", "between", "logits_2", "decoder"):
+        assert max(np.abs(g).max() for path, g in exact.items() if layer in path) > 1e-3
 
 
-def unit(name):
-    """Temperature 1/2 keeps sigmoid(z / t) rational in the uniforms, so quadrature is exact."""
-    network = tf_relax.surrogates.Network((2, 2), "tanh")
-    surrogate = tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
-    return tf_relax.layers.RelaxBernoulli(
-        name=name, temperature=0.5, scale=0.7, surrogate=surrogate
-    )
-
-
-def two_layers():
-    keras.utils.set_random_seed(3)
-    small = keras.initializers.RandomNormal(stddev=0.5, seed=5)
-    # One mask for the whole batch: quadrature nodes become rows, and must share the dropout noise.
-    inputs = keras.Input((2,))
-    x = keras.layers.Dense(3, activation="tanh", name="encoder")(inputs)
-    x = keras.layers.BatchNormalization(name="norm")(x)
-    x = keras.layers.Dropout(0.3, noise_shape=(1, 3), seed=4)(x)
-    b_1 = unit("first")(keras.layers.Dense(2, kernel_initializer=small, name="logits_1")(x))
-    x = keras.layers.Dense(3, activation="tanh", name="between")(b_1)
-    x = keras.layers.Dropout(0.3, noise_shape=(1, 3), seed=2)(x)
-    b_2 = unit("second")(keras.layers.Dense(1, kernel_initializer=small, name="logits_2")(x))
-    outputs = keras.layers.Dense(1, name="decoder")(keras.layers.Concatenate()([b_1, b_2]))
-    model = tf_relax.RelaxModel(inputs, outputs)
-    for layer in (model.get_layer("first"), model.get_layer("second")):
-        for variable in layer.surrogate.trainable_variables:
-            variable.assign(0.5 * np.ones(variable.shape))
-        # Each unit of the first layer sees one z, with weight 1: rational in its uniform.
-        kernel = layer.surrogate.surrogates[1].trainable_variables[0]
-        kernel.assign(np.where(np.eye(*kernel.shape), 1.0, 0.0) + 0.5 * np.eye(*kernel.shape, -2))
-    return model
-
-
-def run(model, x, samples):
-    """One pass with the dropout masks of the next step and no change of state."""
-    with keras.StatelessScope(), Forced(samples) as forced:
-        outputs = model(x, training=True)
-    return outputs, forced.logits
-
-
-def enumerated_gradients(model):
-    """Gradients of mean_i E[f_i] in all weights, by enumeration of the eight samples."""
-    variables = [v for v in model.trainable_variables if "first" not in v.path]
-    variables = [v for v in variables if "second" not in v.path]
-    x, y = tf.constant(X), tf.constant(Y)
-    with tf.GradientTape() as tape:
-        total = 0.0
-        for b in binary_strings(3):
-            b_1, b_2 = tf.tile(b[None, :2], [2, 1]), tf.tile(b[None, 2:], [2, 1])
-            outputs, (a_1, a_2) = run(model, x, [b_1, b_2])
-            f = tf.reduce_mean((outputs - y) ** 2, axis=1)
-            log_q = tf.reduce_sum(b_1 * a_1 - tf.nn.softplus(a_1), axis=1)
-            log_q += tf.reduce_sum(b_2 * a_2 - tf.nn.softplus(a_2), axis=1)
-            total += tf.reduce_mean(tf.exp(log_q) * f)
-    return {
-        v.path: g
-        for v, g in zip(variables, tape.gradient(total, [v.value for v in variables]), strict=False)
-    }
-
-
-def quadrature_rows(model, nodes):
-    """Rows (example, noise of three units, noise of their z~) with weights.
-
-    Every jump is a panel boundary: the third unit's lies where its logit, given the first two
-    samples, changes sign.
-    """
-    x, y, noise, tilde, weights = [], [], [], [], []
-    _, (logits_1, _) = run(model, tf.constant(X), [np.zeros((2, 2)), np.zeros((2, 1))])
-    quantiles = conditional_noise(nodes)
-    for i in range(2):
-        a_1 = logits_1[i].numpy()
-        logits_2 = {}
-        for b_1 in binary_strings(2):
-            samples = [np.tile(b_1, (2, 1)), np.zeros((2, 1))]
-            logits_2[tuple(b_1)] = run(model, tf.constant(X), samples)[1][1][i, 0].numpy()
-        grid, grid_weights = product_grid([logistic_rule(-a, nodes) for a in a_1])
-        # z~ of the first two units swapped: equal to z in distribution, not in value.
-        tilde_grid, _ = product_grid([(quantiles, quantiles)] * 2)
-        for l_1, t_1, w_1 in zip(grid, tilde_grid[:, ::-1], grid_weights, strict=False):
-            l_2, w_2 = logistic_rule(-logits_2[tuple((a_1 + l_1 > 0).astype(float))], nodes)
-            noise.append(np.column_stack([np.tile(l_1, (len(l_2), 1)), l_2]))
-            tilde.append(np.column_stack([np.tile(t_1, (len(l_2), 1)), quantiles]))
-            weights.append(w_1 * w_2)
-            x.append(np.tile(X[i], (len(l_2), 1)))
-            y.append(np.tile(Y[i], (len(l_2), 1)))
-    return [np.concatenate(column) for column in (x, y, noise, tilde, weights)]
+@pytest.mark.parametrize("row", on_two_layers(OUTCOMES, ANTITHETIC), ids=repr)
+def test_every_weight(row):
+    """Every outcome of every sample; both divergences and the priors included."""
+    model = two_layers.compiled(row)
+    found = two_layers.mean_step(model, *two_layers.noise_and_weights(model, row))
+    exact = two_layers.exact_gradients(importance_samples=row.importance_samples)
+    assert_equal_gradients(found, exact)
 
 
 @pytest.mark.parametrize(
-    "estimator",
-    [Relax(), Relax(coupled=False), Rebar(), Rebar(coupled=False), Reinforce()],
+    "row",
+    [row for row in UNBIASED if isinstance(row.estimator, PARALLEL) and row.samples <= 2],
     ids=repr,
 )
-def test_every_weight(estimator):
-    model = two_layers()
-    model.compile("sgd", loss="mse", estimator=estimator, jit_compile=False)
-    expected = enumerated_gradients(model)
-    x, y, noise, tilde, weights = quadrature_rows(model, nodes=16)
-    # sample_weight * mean over rows = sum over nodes, averaged over the two examples.
-    weights = weights * len(weights) / 2
-    model.estimator = Weighted(estimator, weights)
+def test_parallel_layers(row):
+    """Both layers depend on the input alone and share one level."""
+    model = two_layers.compiled(row, parallel=True)
+    found = two_layers.mean_step(model, *two_layers.noise_and_weights(model, row))
+    exact = two_layers.exact_gradients(True, importance_samples=row.importance_samples)
+    assert_equal_gradients(found, exact)
 
-    @tf.function(autograph=False)
-    def gradients():
-        step = model.differentiate(
-            tf.constant(x),
-            tf.constant(y),
-            tf.constant(weights),
-            noise=[noise[:, :2], noise[:, 2:]],
-            conditional_noise=[tilde[:, :2], tilde[:, 2:]],
-        )
-        return {v.path: g for v, g in zip(step.variables, step.gradients, strict=False)}
 
-    found = gradients()
-    assert expected.keys() <= found.keys()
-    for path, gradient in expected.items():
-        np.testing.assert_allclose(found[path], gradient, atol=1e-9, rtol=0, err_msg=path)
-    for layer in ("encoder", "norm", "logits_1", "between", "logits_2", "decoder"):
-        assert max(np.abs(g).max() for path, g in expected.items() if layer in path) > 1e-3
+@pytest.mark.parametrize("parallel", [True, False])
+def test_eagerly_every_layer_is_a_level(parallel):
+    """There is no graph then to tell that two layers stand side by side."""
+    row = next(row for row in UNBIASED if isinstance(row.estimator, MuProp))
+    model = two_layers.compiled(row, parallel)
+    noise_and_weights = two_layers.noise_and_weights(model, row)
+    found = two_layers.mean_step(model, *noise_and_weights, eager=True)
+    assert_equal_gradients(found, two_layers.exact_gradients(parallel))
+
+
+@pytest.mark.parametrize("row", on_two_layers(QUADRATURE), ids=repr)
+def test_through_batch_norm_and_dropout(row):
+    """Quadrature over the noise of z and of z~; the layers before and between are random too."""
+    model = two_layers_quadrature.normalised_layers()
+    two_layers_quadrature.reset(model)
+    model.compile("sgd", loss="mse", estimator=row.estimator)
+    exact = two_layers_quadrature.enumerated_gradients(model)
+    found = two_layers_quadrature.integrated_gradients(model, row.estimator)
+    assert_equal_gradients(found, exact)
+
+
+def test_parallel_layers_of_relaxed_samples():
+    model = two_layers_quadrature.normalised_layers(parallel=True)
+    two_layers_quadrature.reset(model)
+    model.compile("sgd", loss="mse", estimator=Relax())
+    exact = two_layers_quadrature.enumerated_gradients(model)
+    assert_equal_gradients(two_layers_quadrature.integrated_gradients(model, Relax()), exact)
+
+
+@pytest.mark.parametrize("row", on_two_layers(STATISTICS), ids=repr)
+def test_every_weight_within_its_standard_error(row, seed):
+    """100 independent batches: Student's t with 99 degrees of freedom exceeds 6.5 in absolute value
+    with probability 3.3e-9, so one of 45 weights does once in 6 million runs.
+    """
+    model = two_layers.compiled(row)
+    for k, layer in enumerate(model.stochastic_layers):
+        layer.seed_generator.state.assign([seed, k])
+    step = two_layers.step_function(model, rows=1000)
+    runs = [step(None) for _ in range(100)]
+    exact = two_layers.exact_gradients()
+    scale = max(np.abs(g).max() for g in exact.values())
+    for path, gradient in exact.items():
+        found = np.stack([run[path] for run in runs])
+        error = found.std(axis=0, ddof=1) / np.sqrt(len(runs))
+        assert error.max() < 0.02 * scale, path  # else this would prove nothing
+        assert np.all(np.abs(found.mean(axis=0) - gradient) <= 6.5 * error + 1e-9), path

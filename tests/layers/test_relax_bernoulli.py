@@ -289,7 +289,7 @@ def test_weight_of_the_divergence():
     layer.kl_weight.assign(2.0)
     layer(LOGITS[:, 1:2], training=True)
     np.testing.assert_allclose(divergence(layer), 2 * expected, rtol=1e-5)
-    assert layer.kl_weight not in layer.trainable_variables
+    assert all(variable is not layer.kl_weight for variable in layer.trainable_variables)
 
 
 def test_weight_is_annealed_in_a_compiled_step():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_relax import RelaxModel, losses
+from tf_relax import RelaxModel, estimators, losses
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL, BlackBox
 from tf_relax.surrogates import Network
@@ -173,7 +173,7 @@ def test_black_box_beside_a_differentiable_loss(run_eagerly):
     losses = {"code": BlackBox(cost), "image": "mse"}
     model.compile("sgd", losses, loss_weights={"code": 3.0, "image": 1.0}, run_eagerly=run_eagerly)
     x = np.ones((4, 2), "float32")
-    before = [v.numpy() for v in model.trainable_variables]
+    before = [v.numpy() for v in model.trained_variables]
     history = model.fit(x, {"code": x, "image": x}, batch_size=4, verbose=0).history
     assert len(cost.calls) == 1
     assert set(np.unique(cost.calls[0])) <= {0.0, 1.0}
@@ -182,8 +182,39 @@ def test_black_box_beside_a_differentiable_loss(run_eagerly):
     np.testing.assert_allclose(
         history["code_loss"][0], np.abs(1 - cost.calls[0]).sum(axis=1).mean(), rtol=1e-6
     )
-    for a, v in zip(before, model.trainable_variables, strict=True):
+    for a, v in zip(before, model.trained_variables, strict=True):
         assert (a != v.numpy()).any(), v.path
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
+@pytest.mark.parametrize(
+    ("estimator", "evaluations"),
+    [
+        ("relax", 1),
+        (estimators.Relax(num_samples=3, num_conditional=2), 3),
+        ("dlax", 1),
+        ("nvil", 1),
+        (estimators.Reinforce(baseline="learned"), 1),
+        ("leave_one_out", 2),
+        ("disarm", 2),
+        (estimators.Arms(num_samples=3), 3),
+    ],
+    ids=str,
+)
+def test_evaluations_of_a_black_box(estimator, evaluations, run_eagerly):
+    """Whoever needs no derivative learns from costs alone, as often as it has samples."""
+    cost = Recorder()
+    model = encoder()
+    model.compile(
+        keras.optimizers.SGD(0.1), BlackBox(cost), estimator=estimator, run_eagerly=run_eagerly
+    )
+    before = model.layers[1].get_weights()
+    x = np.ones((64, 2), "float32")
+    model.fit(x, x, batch_size=64, verbose=0)
+    assert len(cost.calls) == evaluations
+    assert all(set(np.unique(call)) <= {0.0, 1.0} for call in cost.calls)
+    for a, b in zip(before, model.layers[1].get_weights(), strict=True):
+        assert (a != b).any()
 
 
 def test_black_box_survives_saving(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import logistic
 
 from tests.oracles import logistic_rule, sigmoid
 from tf_relax.relaxations import Bernoulli
@@ -66,6 +67,35 @@ def test_log_prob_and_score_against_enumeration():
         np.testing.assert_allclose(log_prob, np.log(p if b else 1 - p), atol=1e-12)
         draw = bernoulli.sample(a, tf.constant(b * 200 - 100, "float64"))
         np.testing.assert_allclose(bernoulli.score(a, draw), tape.gradient(log_prob, a), atol=1e-12)
+
+
+def test_relaxed_score_is_the_derivative_of_the_logistic_density():
+    a, noise, _ = (x[:, 2:7] for x in draws())
+    draw = bernoulli.sample(a, noise)
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        centred = draw.z - a  # at a fixed z
+        log_density = -centred - 2 * tf.nn.softplus(-centred)
+    np.testing.assert_allclose(log_density, logistic.logpdf(draw.z, a), atol=1e-9)
+    expected = tape.gradient(log_density, a)
+    np.testing.assert_allclose(bernoulli.relaxed_score(a, draw), expected, atol=1e-12)
+
+
+def test_outcomes_are_all_strings_once():
+    assert bernoulli.num_outcomes(tf.TensorShape([2, 3])) == 64
+    outcomes = bernoulli.outcomes(tf.TensorShape([2, 3]))
+    assert outcomes.shape == (64, 2, 3)
+    assert len(np.unique(outcomes, axis=0)) == 64
+    assert set(np.unique(outcomes)) == {0.0, 1.0}
+
+
+def test_derivative_of_the_mean():
+    a = tf.constant(LOGITS, "float64")
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        mean = bernoulli.mean(a)
+    expected = tape.gradient(mean, a, output_gradients=3 * tf.ones_like(a))
+    np.testing.assert_allclose(bernoulli.mean_vjp(mean, 3 * tf.ones_like(a)), expected, atol=1e-15)
 
 
 def test_conditional_has_the_distribution_of_z_given_b():

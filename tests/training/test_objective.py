@@ -400,11 +400,12 @@ class Spy(Estimator):
     """An estimator that trains nothing and keeps what `look` returns."""
 
     def __init__(self, look=None):
-        self.look = look or (lambda sites, f, replay: f)
+        self.look = look or (lambda one: one.f)
 
-    def estimate(self, sites, f, replay):
-        self.seen = self.look(sites, f, replay)
-        return Estimate([tf.zeros_like(site.logits) for site in sites])
+    def estimate(self, passes):
+        (one,) = passes
+        self.seen = self.look(one)
+        return Estimate([[tf.zeros_like(site.logits) for site in one.sites]])
 
 
 def look(model, x, y, mode, sample_weight=None):
@@ -417,10 +418,10 @@ def look(model, x, y, mode, sample_weight=None):
     return keras.tree.map_structure(np.asarray, run(step, mode))
 
 
-def replay_every_level(sites, f, replay):
+def replay_every_level(one):
     # Twice, as for an independent z~: no replay may move on what the next one sees.
-    levels = [*sites.levels(), *sites.levels()]
-    return f, [replay(level, [site.z for site in level]) for level in levels]
+    levels = [*one.sites.levels(), *one.sites.levels()]
+    return one.f, [one.relaxed(level, [site.z for site in level]) for level in levels]
 
 
 @pytest.fixture
@@ -484,6 +485,102 @@ def test_replay_at_the_recorded_samples_repeats_the_recorded_pass(architecture, 
 
 
 @modes
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_passes_on_the_recorded_samples_repeat_the_recorded_pass(architecture, mode, x, y):
+    """Samples that are given, and samples that the noise of the pass makes again."""
+
+    def repeat(one):
+        forced = one.forced([site.b for site in one.sites])
+        resampled = [one.signal(one.resampled(level, 0)) for level in one.sites.levels()]
+        pairs = zip(forced.sites, one.sites, strict=True)
+        return one.f, [forced.f, *resampled], [(new.b, site.b) for new, site in pairs]
+
+    inputs = keras.Input((3,))
+    model = RelaxModel(inputs, architecture(inputs))
+    model.compile("sgd", loss="mse", estimator=Spy(repeat), batch_coupled=False)
+    (f, repeated, samples), _ = look(model, x, y, mode)
+    assert len(np.unique(f)) == len(f)
+    for values in repeated:
+        np.testing.assert_allclose(values, f, rtol=1e-5)
+    for new, recorded in samples:
+        np.testing.assert_array_equal(new, recorded)
+
+
+class Passages(Estimator):
+    """Three passes, of which it keeps objective and samples."""
+
+    num_passes = num_noises = 3
+
+    def estimate(self, passes):
+        self.seen = passes.f, [(one.f, [(s.b, s.logits) for s in one.sites]) for one in passes]
+        return Estimate([[tf.zeros_like(s.logits) for s in one.sites] for one in passes])
+
+
+@modes
+def test_passes_are_independent_runs_of_the_same_model(mode, rng):
+    """Dropout masks and the logits of the first layer repeat, samples do not."""
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(8)(inputs))
+    first = bernoulli()(keras.layers.Dense(16)(hidden))
+    dense = keras.layers.Dense(2)
+    outputs = keras.layers.Dropout(0.5)(bernoulli()(dense(first)))
+    model = RelaxModel(inputs, outputs)
+    model.compile("sgd", loss="mse", estimator=Passages())
+    x, y = rng.normal(size=(64, 3)), rng.normal(size=(64, 2))
+    (mean, passes), y_pred = look(model, x, y, mode)
+    np.testing.assert_allclose(mean, np.mean([f for f, _ in passes], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(passes[0][0], ((y_pred - y) ** 2).mean(axis=1), rtol=1e-5)
+    kernel, bias = (np.asarray(w) for w in dense.weights)
+    masks = np.array([[0, 0], [0, 2], [2, 0], [2, 2]])[:, None, :]
+    error = np.zeros((4, 64))  # of every mask that an example may have, over all passes
+    for k, (f, ((b, logits), (c, inner))) in enumerate(passes):
+        np.testing.assert_array_equal(logits, passes[0][1][0][1])
+        np.testing.assert_allclose(inner, b @ kernel + bias, rtol=1e-4, atol=1e-5)
+        error = np.maximum(error, np.abs(f - ((masks * c - y) ** 2).mean(axis=2)))
+        for f_other, ((other, _), _) in passes[:k]:
+            assert (b != other).any()
+            assert (f != f_other).any()
+    assert (error.min(axis=0) < 1e-5).all()
+
+
+@modes
+def test_derivative_at_the_samples(mode, x, y):
+    inputs = keras.Input((3,))
+    code = bernoulli(prior="uniform")(keras.layers.Dense(4)(inputs))
+    decoder = keras.layers.Dense(2)
+    model = RelaxModel(inputs, decoder(code))
+    model.compile(
+        keras.optimizers.SGD(), "mse", loss_weights=3.0, estimator=Spy(lambda one: one.derivative())
+    )
+    (derivative,), y_pred = look(model, x, y, mode)
+    expected = 3 * (y_pred - y) @ np.asarray(decoder.kernel).T
+    np.testing.assert_allclose(derivative, expected, rtol=1e-4, atol=1e-5)
+
+
+@modes
+def test_means_pass_through_all_later_layers(mode, x, y):
+    inputs = keras.Input((3,))
+    dense = [keras.layers.Dense(2) for _ in range(2)]
+    value = inputs
+    for linear in dense:
+        value = bernoulli()(linear(value))
+    model = RelaxModel(inputs, value)
+
+    def means(one):
+        levels = one.sites.levels()
+        given = [[tf.fill(tf.shape(site.b), 0.25) for site in level] for level in levels]
+        values = [one.at_mean(level, mean) for level, mean in zip(levels, given, strict=True)]
+        return values, [site.b for site in one.sites]
+
+    model.compile("sgd", loss="mse", estimator=Spy(means))
+    ((first, second), _), _ = look(model, x, y, mode)
+    kernel, bias = (np.asarray(w) for w in dense[1].weights)
+    mean = 1 / (1 + np.exp(-(np.full((5, 2), 0.25) @ kernel + bias)))
+    np.testing.assert_allclose(first, ((mean - y) ** 2).mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(second, ((0.25 - y) ** 2).mean(axis=1), rtol=1e-5)
+
+
+@modes
 def test_objective_of_a_step_is_the_loss_at_its_outputs(mode, x, y):
     inputs = keras.Input((3,))
     code = bernoulli(prior="uniform", kl_weight=0.5)(keras.layers.Dense(4, name="code")(inputs))
@@ -532,9 +629,10 @@ def test_replay_relaxes_a_level_and_what_depends_on_it_with_the_noise_of_the_pas
         linear.bias.assign([0.5, -0.25])
     shift = 0.75
 
-    def replay_shifted(sites, f, replay):
-        values = [replay(level, [site.z + shift for site in level]) for level in sites.levels()]
-        return values, [(site.z, site.b, site.draw.noise) for site in sites]
+    def replay_shifted(one):
+        levels = one.sites.levels()
+        values = [one.relaxed(level, [site.z + shift for site in level]) for level in levels]
+        return values, [(site.z, site.b, site.draw.noise) for site in one.sites]
 
     model.compile("sgd", loss="mse", estimator=Spy(replay_shifted))
     (replays, sites), _ = look(model, x, y, mode)
@@ -563,11 +661,11 @@ def test_replay_leaves_earlier_and_parallel_sites_as_they_must_be(mode, x, y):
         outputs.append(y_pred)
         return keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
 
-    def last_level(sites, f, replay):
+    def last_level(one):
         outputs.clear()
-        level = sites.levels()[-1]
-        replay(level, [site.z for site in level])
-        return list(outputs), [(site.z, site.b) for site in sites]
+        level = one.sites.levels()[-1]
+        one.relaxed(level, [site.z for site in level])
+        return list(outputs), [(site.z, site.b) for site in one.sites]
 
     names = ["beside", "first", "second"]
     model.compile(
@@ -661,7 +759,7 @@ def test_class_weight_reaches_the_examples(mode, rng):
         return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
 
     model.compile(
-        "sgd", keep, estimator=Spy(lambda s, f, r: kept.assign(f)), run_eagerly=mode == "eager"
+        "sgd", keep, estimator=Spy(lambda one: kept.assign(one.f)), run_eagerly=mode == "eager"
     )
     weights = {0: 0.5, 1: 3.0}
     model.fit(x, labels, batch_size=4, shuffle=False, class_weight=weights, verbose=0)

@@ -339,29 +339,44 @@ def test_compiled_training_loop():
     assert all(changed(before, numpy(model.trained_variables)))
 
 
+OBJECTIVE = {"log_temperature", "scale"}
+STEIN = {"inner_scale", "outer_scale", "stein/kernel", "stein/bias"}
+
+
 @pytest.mark.parametrize(
-    "estimator", ["relax", "rebar", "reinforce", "concrete", "straight_through"]
+    ("estimator", "surrogate"),
+    [
+        ("relax", OBJECTIVE | {"intercept"}),
+        ("rebar", OBJECTIVE),
+        ("dlax", OBJECTIVE | {"intercept"}),
+        ("nvil", {"intercept"}),
+        ("double_cv", {"linear_scale"}),
+        ("rodeo", STEIN),
+        ("reinforce", set()),
+        ("concrete", set()),
+        ("straight_through", set()),
+        ("leave_one_out", set()),
+        ("disarm", set()),
+    ],
 )
-def test_every_estimator_trains_in_graph_mode(estimator):
+def test_every_estimator_trains_its_own_variables_in_graph_mode(estimator, surrogate):
     model = compile_model(functional(), estimator=estimator, jit_compile=False)
-    before = numpy(model.trained_variables)
+    before = numpy(model.trainable_variables)
     with warnings.catch_warnings():
         # Estimators without a surrogate leave its variables alone; Keras might mention that.
         warnings.simplefilter("error")
         fit(model)
-    names = [v.name for v in model.trainable_variables]
-    trained = {
-        name
-        for name, moved in zip(
-            names, changed(before, numpy(model.trained_variables)), strict=True
-        )
-        if moved
-    }
-    surrogate = {
-        "relax": {"log_temperature", "scale", "intercept"},
-        "rebar": {"log_temperature", "scale"},
-    }
-    assert trained == {"kernel", "bias", "prior_logits"} | surrogate.get(estimator, set())
+    names = [short(v) for v in model.trainable_variables]
+    moved = changed(before, numpy(model.trainable_variables))
+    trained = {name for name, m in zip(names, moved, strict=True) if m}
+    assert trained == {"kernel", "bias", "prior_logits"} | surrogate
+    assert trained == {short(v) for v in model.trained_variables}
+
+
+def short(variable):
+    """The name of a variable, those in the network of a Stein surrogate set apart."""
+    inside = "/stein/" in variable.path and "scale" not in variable.name
+    return f"stein/{variable.name}" if inside else variable.name
 
 
 # ------------------------------------------------------------------------------ the training loop
@@ -545,17 +560,14 @@ def test_a_pair_of_optimizers_is_used_as_it_is():
     pair = RelaxOptimizer(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1))
     model = compile_model(functional(), pair)
     assert model.optimizer is pair
-    before = numpy(model.trained_variables)
+    before = numpy(model.trainable_variables)
     fit(model)
-    moved = dict(
-        zip(
-            [v.path for v in model.trainable_variables],
-            changed(before, numpy(model.trained_variables)),
-            strict=True,
-        )
-    )
-    names = ("log_temperature", "scale", "intercept")
-    assert {path for path, m in moved.items() if m} == {p for p in moved if p.endswith(names)}
+    paths = [v.path for v in model.trainable_variables]
+    moved = changed(before, numpy(model.trainable_variables))
+    names = ("/log_temperature", "/scale", "/intercept")
+    expected = {path for path in paths if path.endswith(names)}
+    assert {path for path, m in zip(paths, moved, strict=True) if m} == expected
+    assert len(expected) == 3
 
 
 def test_state_tree_with_a_plain_optimizer():
@@ -598,13 +610,14 @@ def test_frozen_surrogate_beside_a_learned_prior():
     code = model.stochastic_layers[0]
     code.surrogate.trainable = False
     compile_model(model)
-    frozen, before = numpy(code.surrogate.weights), numpy(model.trained_variables)
+    frozen, before = numpy(code.surrogate.weights), numpy(model.trainable_variables)
     fit(model)
     assert_same(numpy(code.surrogate.weights), frozen)
-    moved = changed(before, numpy(model.trained_variables))
-    names = [v.name for v in model.trainable_variables]
+    moved = changed(before, numpy(model.trainable_variables))
+    names = [short(v) for v in model.trainable_variables]
     # Without an objective in the surrogate its temperature and scale have nothing to do.
-    assert {n for n, m in zip(names, moved, strict=True) if not m} == {"log_temperature", "scale"}
+    others = {"log_temperature", "scale", "linear_scale"} | STEIN
+    assert {n for n, m in zip(names, moved, strict=True) if not m} == others
 
 
 def test_a_layer_is_thawed_by_compiling_again():
@@ -935,6 +948,56 @@ def test_every_style_is_saved_and_loaded_in_one_process(style, tmp_path):
     assert RelaxModel.__bases__ == (keras.Model,)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        estimators.Vimco(),
+        estimators.Rodeo(num_samples=3),
+        estimators.DoubleCV(num_samples=3),
+        estimators.Nvil(decay=0.5),
+        estimators.Relax(num_samples=2),
+        estimators.Relax(num_samples=2, num_conditional=3, coupled=False),
+        estimators.Arms(num_samples=3),
+        estimators.LeaveOneOut(num_samples=3),
+        estimators.Reinforce(baseline="learned"),
+        estimators.MuProp(),
+        estimators.Exact(max_outcomes=4),
+    ],
+    ids=str,
+)
+def test_estimators_are_saved_with_all_that_they_learn(estimator, tmp_path):
+    """Loaded, a model trains on exactly as the one that was saved."""
+    samples = 3 if isinstance(estimator, estimators.Vimco) else None
+    model = functional(surrogate=Network(units=(3,)), seed=0)
+    model.compile(
+        pair(),
+        BernoulliNLL(),
+        estimator=estimator,
+        importance_samples=samples,
+        run_eagerly=True,
+    )
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.estimator) is type(estimator)
+    assert repr(loaded.estimator) == repr(estimator)
+    assert loaded.importance_samples == samples
+    assert loaded.optimizer.built
+    assert int(loaded.optimizer.iterations.numpy()) == 3
+    names = [[(v.name, v.shape) for v in m.trained_variables] for m in (model, loaded)]
+    assert names[0] == names[1]
+    saved = arrays(model)
+    assert arrays(loaded).keys() == saved.keys()
+    for key, value in arrays(loaded).items():
+        np.testing.assert_array_equal(value, saved[key])
+    fit(model)
+    fit(loaded)
+    for key, value in arrays(model).items():
+        np.testing.assert_array_equal(arrays(loaded)[key], value)
+    moved = [key for key, value in arrays(loaded).items() if (value != saved[key]).any()]
+    assert len(moved) >= len(model.trained_variables) - 1  # a baseline has no kernel for z = 0
+
+
 def test_default_layers_are_saved(tmp_path):
     inputs = keras.Input((3,))
     model = RelaxModel(inputs, RelaxBernoulli()(inputs))
@@ -980,7 +1043,9 @@ def test_export_serves_the_mode(tmp_path):
 
 def test_names_given_to_the_compiler_are_resolved():
     for name in estimators.names():
-        model = compile_model(functional(), estimator=name, run_eagerly=True)
+        samples = 2 if name == "vimco" else None
+        model = functional()
+        compile_model(model, estimator=name, importance_samples=samples, run_eagerly=True)
         assert type(model.estimator).__name__.lower() == name.replace("_", "")
         again = estimators.deserialize(model.get_compile_config()["estimator"])
         assert repr(again) == repr(model.estimator)

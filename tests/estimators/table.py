@@ -1,0 +1,130 @@
+"""Every estimator, and how its expectation is taken: this table drives the proofs.
+
+How the noise of one unit is integrated (`one_unit`):
+
+- `QUADRATURE`: Gauss-Legendre nodes in the uniforms behind z, and behind z~ where it is drawn; for
+  estimates that depend on relaxed samples.
+- `OUTCOMES`: all outcomes of all samples, with their probabilities; for estimates that depend on
+  hard samples alone.
+- `ANTITHETIC`: the pieces of the noise axis between the points where l or -l flips a unit.
+- `PATTERNS`: all outcomes of K samples under the Dirichlet copula, whose probabilities are known.
+
+The same names say how it is done on two layers of three units; `STATISTICS` is a confidence
+interval instead. Estimators of continuous layers are integrated by Gauss-Hermite quadrature.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tf_relax.estimators import (
+    Arms,
+    Concrete,
+    Disarm,
+    Dlax,
+    DoubleCV,
+    Estimator,
+    Exact,
+    GumbelStraightThrough,
+    Lax,
+    LeaveOneOut,
+    MuProp,
+    Nvil,
+    Rebar,
+    Reinforce,
+    ReinMax,
+    Relax,
+    Reparameterization,
+    Rodeo,
+    StraightThrough,
+    Vimco,
+)
+
+QUADRATURE, OUTCOMES, ANTITHETIC = "quadrature", "outcomes", "antithetic"
+PATTERNS, STATISTICS = "patterns", "statistics"
+
+
+class Row(NamedTuple):
+    """One estimator.
+
+    Attributes:
+        estimator: the object.
+        one_unit: how its noise is integrated on one Bernoulli unit, `None` if not defined there.
+        two_layers: the same on two layers of Bernoulli units, `None` where it is biased or not
+            defined, or where other rows of the same class do it.
+        normal: whether it is defined for normal units.
+        importance_samples: of the objective that it estimates the gradient of.
+        compiled: whether it is also proved in a graph and under XLA.
+    """
+
+    estimator: Estimator
+    one_unit: str | None
+    two_layers: str | None
+    normal: bool = False
+    importance_samples: int | None = None
+    compiled: bool = True
+
+    @property
+    def samples(self) -> int:
+        """Samples per site and step."""
+        return max(self.importance_samples or 1, self.estimator.num_noises)
+
+    def __repr__(self) -> str:
+        k = self.importance_samples
+        return f"{self.estimator}" + (f", importance_samples={k}" if k else "")
+
+
+UNBIASED = [
+    Row(Relax(), QUADRATURE, QUADRATURE),
+    Row(Relax(num_samples=2), QUADRATURE, None, compiled=False),
+    Row(Relax(num_conditional=2), QUADRATURE, QUADRATURE, compiled=False),
+    Row(Relax(coupled=False), QUADRATURE, QUADRATURE, compiled=False),
+    Row(Relax(coupled=False, num_conditional=2), QUADRATURE, None, compiled=False),
+    Row(Relax(num_samples=2, num_conditional=2), QUADRATURE, STATISTICS),
+    Row(Rebar(), QUADRATURE, QUADRATURE),
+    Row(Rebar(coupled=False), QUADRATURE, QUADRATURE),
+    Row(Rebar(num_samples=2), QUADRATURE, STATISTICS, compiled=False),
+    Row(Rebar(num_conditional=2), QUADRATURE, None, compiled=False),
+    Row(Dlax(), QUADRATURE, QUADRATURE, normal=True),
+    Row(Lax(), None, None, normal=True),
+    Row(Reparameterization(), None, None, normal=True),
+    Row(Reparameterization(), None, None, normal=True, importance_samples=2),
+    Row(Reinforce(), OUTCOMES, OUTCOMES, normal=True),
+    Row(Reinforce(baseline="moving_average"), OUTCOMES, OUTCOMES, normal=True),
+    Row(Reinforce(baseline="learned"), OUTCOMES, OUTCOMES, normal=True, compiled=False),
+    Row(Reinforce(), OUTCOMES, OUTCOMES, normal=True, importance_samples=2, compiled=False),
+    Row(Nvil(), OUTCOMES, OUTCOMES, normal=True),
+    Row(MuProp(), OUTCOMES, OUTCOMES),
+    Row(LeaveOneOut(), OUTCOMES, OUTCOMES, normal=True),
+    Row(LeaveOneOut(num_samples=3), OUTCOMES, OUTCOMES, normal=True, compiled=False),
+    Row(DoubleCV(), OUTCOMES, OUTCOMES),
+    Row(DoubleCV(num_samples=3), OUTCOMES, None, compiled=False),
+    Row(Rodeo(), OUTCOMES, OUTCOMES),
+    Row(Rodeo(num_samples=3), OUTCOMES, OUTCOMES, compiled=False),
+    Row(Exact(), OUTCOMES, OUTCOMES),
+    Row(Disarm(), ANTITHETIC, ANTITHETIC),
+    Row(Arms(num_samples=2), PATTERNS, ANTITHETIC, compiled=False),
+    Row(Arms(num_samples=3), PATTERNS, STATISTICS),
+    Row(Arms(), PATTERNS, STATISTICS, compiled=False),
+    Row(Vimco(), OUTCOMES, OUTCOMES, normal=True, importance_samples=2),
+    Row(Vimco(), OUTCOMES, None, importance_samples=3, compiled=False),
+]
+
+BIASED = [
+    Row(Concrete(), QUADRATURE, None),
+    Row(StraightThrough(), OUTCOMES, None),
+    Row(StraightThrough(backward="identity"), OUTCOMES, None),
+    Row(StraightThrough(backward="relaxed"), QUADRATURE, None),
+    Row(GumbelStraightThrough(), QUADRATURE, None),
+    Row(ReinMax(), OUTCOMES, None),
+    Row(Nvil(normalize=True), OUTCOMES, None),
+]
+
+ROWS = [*UNBIASED, *BIASED]
+BERNOULLI = [row for row in UNBIASED if row.one_unit]
+NORMAL = [row for row in UNBIASED if row.normal]
+
+
+def on_two_layers(*ways: str) -> list[Row]:
+    """Unbiased rows whose noise on two layers is integrated in one of these ways."""
+    return [row for row in UNBIASED if row.two_layers in ways]

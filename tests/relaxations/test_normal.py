@@ -1,0 +1,102 @@
+"""The normal relaxation: densities, derivatives, and what is left of z given b."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from tf_relax.relaxations import Bernoulli, Normal
+
+normal = Normal()
+
+
+@pytest.fixture
+def parameters(rng):
+    """Means and log standard deviations of 2 x 3 units for 5 examples, and noise."""
+    a = rng.normal(size=(5, 2, 6))
+    return tf.constant(a), tf.constant(rng.normal(size=(5, 2, 3)))
+
+
+def split(a):
+    return np.split(np.asarray(a), 2, axis=-1)
+
+
+def test_noise_is_standard_normal():
+    noise = normal.noise((100_000,), "float32", seed=0).numpy()
+    assert stats.kstest(noise, "norm").pvalue > 1e-3
+
+
+def test_noise_is_the_same_in_every_mode():
+    def draw():
+        return normal.noise((1000,), "float32", seed=7)
+
+    eager, graph, xla = draw(), tf.function(draw)(), tf.function(draw, jit_compile=True)()
+    np.testing.assert_array_equal(eager, graph)
+    np.testing.assert_allclose(eager, xla, rtol=1e-4, atol=1e-5)
+
+
+def test_samples_have_half_the_size_of_their_parameters(parameters):
+    a, noise = parameters
+    draw = normal.sample(a, noise)
+    mean, log_scale = split(a)
+    np.testing.assert_allclose(draw.z, mean + np.exp(log_scale) * noise, rtol=1e-12)
+    np.testing.assert_array_equal(draw.b, draw.z)
+    assert normal.sample_shape(a.shape) == draw.b.shape == (5, 2, 3)
+    assert normal.sample_shape(tf.TensorShape([None, None])).as_list() == [None, None]
+    assert normal.num_outcomes(tf.TensorShape([2])) is None
+    assert not normal.discrete
+    assert not normal.binary
+
+
+def test_log_prob_is_that_of_scipy(parameters):
+    a, noise = parameters
+    draw = normal.sample(a, noise)
+    mean, log_scale = split(a)
+    expected = stats.norm.logpdf(draw.b, mean, np.exp(log_scale))
+    np.testing.assert_allclose(normal.log_prob(a, draw.b), expected, rtol=1e-10)
+
+
+def test_score_is_the_derivative_of_log_prob(parameters):
+    a, noise = parameters
+    draw = normal.sample(a, noise)
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        log_prob = normal.log_prob(a, draw.b)  # at a fixed sample
+    expected = tape.gradient(log_prob, a)
+    np.testing.assert_allclose(normal.score(a, draw), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(normal.relaxed_score(a, draw), normal.score(a, draw))
+
+
+def test_vjp_is_the_derivative_of_the_sample(parameters, rng):
+    a, noise = parameters
+    h = tf.constant(rng.normal(size=noise.shape))
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        draw = normal.sample(a, noise)
+    expected = tape.gradient(draw.z, a, output_gradients=h)
+    np.testing.assert_allclose(normal.vjp(a, draw, h), expected, rtol=1e-12)
+    np.testing.assert_array_equal(normal.delta_vjp(a, draw, h), normal.vjp(a, draw, h))
+
+
+def test_given_the_sample_nothing_is_left_to_chance(parameters):
+    a, noise = parameters
+    draw = normal.sample(a, noise)
+    z_tilde = normal.conditional(a, draw, noise + 1)
+    np.testing.assert_array_equal(z_tilde, draw.z)
+    vjp = normal.conditional_vjp(a, draw, z_tilde, tf.ones_like(draw.z))
+    np.testing.assert_array_equal(vjp, np.zeros(a.shape))
+
+
+def test_mean_mode_and_relaxation(parameters):
+    a, noise = parameters
+    mean, _ = split(a)
+    np.testing.assert_array_equal(normal.mean(a), mean)
+    np.testing.assert_array_equal(normal.mode(a), mean)
+    np.testing.assert_array_equal(normal.relax(noise, tf.constant(0.1)), noise)
+
+
+def test_only_binary_units_have_the_derivative_of_a_mean(parameters):
+    a, noise = parameters
+    assert Bernoulli().mean_vjp(tf.constant(0.25), tf.constant(2.0)) == 0.375
+    with pytest.raises(NotImplementedError, match="Normal does not implement `mean_vjp`"):
+        normal.mean_vjp(normal.mean(a), noise)
