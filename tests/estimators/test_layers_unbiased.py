@@ -81,7 +81,7 @@ def test_parallel_layers_of_relaxed_samples():
 @pytest.mark.parametrize("row", on_two_layers(STATISTICS), ids=repr)
 def test_every_weight_within_its_standard_error(row, seed):
     """100 independent batches: Student's t with 99 degrees of freedom exceeds 6.5 in absolute value
-    with probability 3.3e-9, so one of 45 weights does once in 6 million runs.
+    with probability 3.3e-9, so one of 49 weights does once in 6 million runs.
     """
     model = two_layers.compiled(row)
     for k, layer in enumerate(model.stochastic_layers):

@@ -80,7 +80,7 @@ def test_two_arms_are_disarm(logit):
 @pytest.mark.parametrize("num_samples", [2, 3, 4])
 @pytest.mark.parametrize("logit", [-1.5, 0.25, 1.0])
 def test_arms_draws_from_the_copula(num_samples, logit, rng):
-    """Frequencies of all outcomes within 6.5 standard errors; fails once in 10^9 runs."""
+    """Frequencies of all outcomes within 6.5 standard errors: false alarm in 1 of 10^6 runs."""
     draws = 100_000
     raw = list(tf.constant(rng.logistic(size=(num_samples, draws))))
     estimator = Arms(num_samples=num_samples)

@@ -141,7 +141,7 @@ def _model_gradients(
     if len(passes) > 1 or estimate.objectives is not None:
         objectives = estimate.objectives or [(1.0, passes.objective)]
         with step.tape:
-            means = [tf.reduce_mean(tf.cast(w, f.dtype) * f) for w, f in objectives]
+            means = [tf.reduce_mean(_as(f.dtype, w) * f) for w, f in objectives]
             loss = tf.add_n([tf.cast(term, loss.dtype) for term in [*means, *first.parts.shared]])
     scale = step.model.optimizer.scale_loss(tf.ones((), loss.dtype))
     targets, seeds = [loss], [scale]
@@ -167,6 +167,11 @@ def _model_gradients(
         batch = tf.cast(tf.shape(total)[0], total.dtype)
         logit_gradients.append(total * batch / tf.cast(scale, total.dtype))
     return loss, gradients[: len(sources)], logit_gradients
+
+
+def _as(dtype: tf.DType, weight: Any) -> tf.Tensor:
+    # Not a cast: TensorFlow takes a Python number for a float32 first, and 1/3 stays what it was.
+    return tf.cast(weight, dtype) if tf.is_tensor(weight) else tf.constant(weight, dtype)
 
 
 def trained_variables(model: Any) -> list[keras.Variable]:
@@ -236,8 +241,9 @@ def _check_deterministic(
     own = {id(layer.seed_generator.state) for layer in model.stochastic_layers}
     others = own | {id(v) for v in [*model.weights, *model.metrics_variables]}
     random = [variable.path for variable, _ in state if id(variable) not in others]
-    outcome = first.forced([np.zeros(site.b.shape[1:]) for site in first.sites]).objective
     if not tf.executing_eagerly():
+        outcome = first.forced([np.zeros(site.b.shape[1:]) for site in first.sites]).objective
+        first.step.evaluations -= 1  # only looked at: nothing fetches it from the graph
         types = {operation.type for operation in ancestors([outcome])}
         random += sorted(name for name in types if "Random" in name)
     if random:
