@@ -47,9 +47,10 @@ class ControlVariate(Estimator):
 
     def __init__(self, coupled: bool = True, num_samples: int = 1, num_conditional: int = 1):
         for argument, value in (("num_samples", num_samples), ("num_conditional", num_conditional)):
-            if value < 1:
+            if not isinstance(value, int) or value < 1:
                 raise ValueError(
-                    f"{type(self).__name__}: `{argument}` must be at least 1. Received: {value}"
+                    f"{type(self).__name__}: `{argument}` must be a whole number and at least 1. "
+                    f"Received: {value}"
                 )
         self.coupled = coupled
         self.num_samples = num_samples

@@ -137,8 +137,11 @@ class Estimator(abc.ABC):
         """
         if importance_samples is None:
             return
-        if importance_samples < 1:
-            raise ValueError(f"`importance_samples` must be at least 1. Got: {importance_samples}")
+        if not isinstance(importance_samples, int) or importance_samples < 1:
+            raise ValueError(
+                "`importance_samples` must be a whole number, at least 1. Received: "
+                f"{importance_samples}"
+            )
         if not self.importance_weighted:
             raise ValueError(
                 f"{self} estimates the gradient of a mean over samples, and importance_samples="

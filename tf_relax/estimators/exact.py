@@ -42,6 +42,8 @@ class Exact(Estimator):
     needs_deterministic_objective = True
 
     def __init__(self, max_outcomes: int = 64):
+        if max_outcomes < 1:
+            raise ValueError(f"Exact: `max_outcomes` must be at least 1. Received: {max_outcomes}")
         self.max_outcomes = max_outcomes
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -80,9 +80,9 @@ def check_samples(name: str, num_samples: int, least: int = 2) -> int:
     Raises:
         ValueError: if it is too small.
     """
-    if num_samples < least:
+    if not isinstance(num_samples, int) or num_samples < least:
         raise ValueError(
-            f"{name} compares samples with one another and needs at least {least} of them. "
+            f"{name} compares samples with one another: a whole number, at least {least}. "
             f"Received: num_samples={num_samples}"
         )
     return num_samples

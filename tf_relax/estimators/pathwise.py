@@ -211,6 +211,8 @@ def temperature_of(site: Site, temperature: float | None) -> tf.Tensor:
 
 
 def _checked_temperature(name: str, temperature: float | None) -> float | None:
-    if temperature is not None and not temperature > 0:
-        raise ValueError(f"{name}: `temperature` must be above 0. Received: {temperature}")
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise ValueError(
+            f"{name}: `temperature` must be finite and above 0. Received: {temperature}"
+        )
     return temperature

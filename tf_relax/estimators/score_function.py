@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes, score, times
+from tf_relax.estimators.surrogate_value import check_blind
 from tf_relax.sites import Site
 
 MOVING_AVERAGE, LEARNED = "moving_average", "learned"
@@ -81,6 +82,7 @@ def learned_baseline(one: Pass, site: Site) -> tf.Tensor:
     constants = (site.logits, site.context, one.targets)
     logits, context, targets = (None if t is None else tf.stop_gradient(t) for t in constants)
     beta = site.layer.surrogate_value(tf.zeros_like(site.b), logits, context, targets)
+    check_blind(site, beta)
     return one.sites.signal(beta)
 
 

@@ -45,7 +45,7 @@ def surrogate_and_derivative(
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(z[k])
                 r = site.layer.surrogate_value(z[k], site.logits, site.context, one.targets)
-            _check_blind(site, r)
+            check_blind(site, r)
             c += one.sites.signal(r)
             h += tape.gradient(r, z[k], unconnected_gradients="zero")
         if objective is not None and user.uses_objective(site.layer):
@@ -89,7 +89,7 @@ def check_surrogate(layer: Any, relaxable: bool) -> None:
         )
 
 
-def _check_blind(site: Site, r: tf.Tensor) -> None:
+def check_blind(site: Site, r: tf.Tensor) -> None:
     """Refuses a surrogate that sees the sample through anything but z."""
     if tf.executing_eagerly() or not depends_on([r], [site.output]):
         return

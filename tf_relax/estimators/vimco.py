@@ -32,6 +32,7 @@ class Vimco(Estimator):
         pass  # every distribution has a score
 
     def check_objective(self, importance_samples: int | None) -> None:
+        super().check_objective(importance_samples)
         if importance_samples is None or importance_samples < 2:
             raise ValueError(
                 "Vimco estimates the gradient of the importance-weighted bound with K >= 2 "

@@ -26,6 +26,8 @@ class RelaxNormal(Stochastic):
     reparameterised (Kingma and Welling 2014); inside, the estimator decides, and with LAX
     (Grathwohl et al. 2018, equation 6) the objective may be a black box.
 
+    In a plain `keras.Model` nothing trains the layer's surrogate, and Keras says so in a warning.
+
     Args:
         prior: `None` (no divergence) or `"standard"`: adds ``KL(q || N(0, 1))`` per example.
         scale: initial factor of the objective in the surrogate; learned. With 1 and an untrained

@@ -52,12 +52,21 @@ class Record(Handler):
         self._num_conditional = num_conditional
         self._num_passes = num_passes
         self._couple = couple
-        self._noise = noise
-        self._conditional_noise = conditional_noise
+        self._noise = _one_per_call(noise)
+        self._conditional_noise = _one_per_call(conditional_noise)
 
     def __enter__(self) -> Sites:
         super().__enter__()
         return self.sites
+
+    def __exit__(self, kind: Any = None, *exception: Any) -> None:
+        super().__exit__(kind, *exception)
+        for noise in (self._noise, self._conditional_noise):
+            if kind is None and noise is not None and len(noise) != len(self.sites):
+                raise ValueError(
+                    f"There is noise for {len(noise)} calls of stochastic layers, and "
+                    f"{len(self.sites)} were made. Pass one tensor per call, in their order."
+                )
 
     def visit(
         self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None
@@ -103,6 +112,15 @@ class Record(Handler):
             noise = tf.cast(given[position], logits.dtype)
             noise = noise[tf.newaxis] if count == 1 else noise
         return tf.unstack(noise, num=count)
+
+
+def _one_per_call(noise: Any) -> Any:
+    if noise is not None and not isinstance(noise, (list, tuple)):
+        raise TypeError(
+            "Noise is given as a list with one tensor per call of a stochastic layer. Received: "
+            f"{type(noise).__name__}. For a single call pass [noise]."
+        )
+    return noise
 
 
 def record(

@@ -60,6 +60,13 @@ class KerasModel(Surrogate):
         self.intercept = self.add_weight(shape=(), initializer="zeros", name="intercept")
         shapes = {"logits": logits_shape, "context": context_shape, "targets": targets_shape}
         if not self.model.built:
+            for name in self.looks_at:
+                if shapes[name] is None:
+                    raise ValueError(
+                        f"The surrogate '{self.model.name}' looks at the {name}, whose shape is "
+                        "not known here: call the stochastic layer with `context=`, and for the "
+                        "targets give the surrogate as a functional model, with an Input for each."
+                    )
             others = [tuple(shapes[name]) for name in self.looks_at]
             self.model.build([tuple(z_shape), *others] if others else tuple(z_shape))
 
@@ -71,6 +78,12 @@ class KerasModel(Surrogate):
         targets: tf.Tensor | None = None,
     ) -> tf.Tensor:
         given = {"logits": logits, "context": context, "targets": targets}
+        for name in self.looks_at:
+            if given[name] is None:
+                raise ValueError(
+                    f"The surrogate '{self.model.name}' looks at the {name}, and there is none. "
+                    "Call the stochastic layer with `context=...`, or change `looks_at`."
+                )
         others = [given[name] for name in self.looks_at]
         value = tf.convert_to_tensor(self.model([z, *others] if others else z))
         if value.shape.rank == 2 and value.shape[-1] == 1:

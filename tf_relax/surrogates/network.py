@@ -101,6 +101,11 @@ class Network(Surrogate):
     ) -> tf.Tensor:
         given = {"logits": logits, "context": context, "targets": targets}
         others = [_flatten(given[name]) for name in self.looks_at if given[name] is not None]
+        if targets is not None and tuple(targets.shape[1:]) != self.targets_shape:
+            raise ValueError(
+                f"Network '{self.name}' was made for targets_shape={self.targets_shape}. Received "
+                f"targets of shape {tuple(targets.shape[1:])} per example."
+            )
         features = self._from_z(_flatten(z))
         if others:
             features += self._from_others(tf.concat(others, axis=-1))

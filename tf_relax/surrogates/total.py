@@ -56,7 +56,10 @@ class Sum(Surrogate):
         context: tf.Tensor | None = None,
         targets: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        return tf.add_n([surrogate(z, logits, context, targets) for surrogate in self.surrogates])
+        given = {"logits": logits, "context": context, "targets": targets}
+        return tf.add_n(
+            [term(z, **{name: given[name] for name in term.looks_at}) for term in self.surrogates]
+        )
 
     def get_config(self) -> dict[str, Any]:
         surrogates = [keras.saving.serialize_keras_object(s) for s in self.surrogates]

@@ -241,7 +241,8 @@ def _check_deterministic(
     own = {id(layer.seed_generator.state) for layer in model.stochastic_layers}
     others = own | {id(v) for v in [*model.weights, *model.metrics_variables]}
     random = [variable.path for variable, _ in state if id(variable) not in others]
-    if not tf.executing_eagerly():
+    known = all(site.b.shape[1:].is_fully_defined() for site in first.sites)
+    if known and not tf.executing_eagerly():
         outcome = first.forced([np.zeros(site.b.shape[1:]) for site in first.sites]).objective
         first.step.evaluations -= 1  # only looked at: nothing fetches it from the graph
         types = {operation.type for operation in ancestors([outcome])}
