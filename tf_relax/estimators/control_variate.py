@@ -49,7 +49,7 @@ class ControlVariate(Estimator):
         for argument, value in (("num_samples", num_samples), ("num_conditional", num_conditional)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(
-                    f"{type(self).__name__}: `{argument}` must be a whole number and at least 1. "
+                    f"{type(self).__name__}: `{argument}` must be at least 1 (a whole number). "
                     f"Received: {value}"
                 )
         self.coupled = coupled

@@ -139,7 +139,7 @@ class Estimator(abc.ABC):
             return
         if not isinstance(importance_samples, int) or importance_samples < 1:
             raise ValueError(
-                "`importance_samples` must be a whole number, at least 1. Received: "
+                "`importance_samples` must be at least 1 (a whole number). Received: "
                 f"{importance_samples}"
             )
         if not self.importance_weighted:

@@ -32,13 +32,13 @@ class Vimco(Estimator):
         pass  # every distribution has a score
 
     def check_objective(self, importance_samples: int | None) -> None:
-        super().check_objective(importance_samples)
         if importance_samples is None or importance_samples < 2:
             raise ValueError(
                 "Vimco estimates the gradient of the importance-weighted bound with K >= 2 "
                 "samples. Compile the model with `importance_samples=K`. "
                 f"Received: importance_samples={importance_samples}"
             )
+        super().check_objective(importance_samples)
 
     def estimate(self, passes: Passes) -> Estimate:
         log_w = [-tf.stop_gradient(one.objective) for one in passes]
