@@ -5,6 +5,7 @@ import random
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 _SEED = pytest.StashKey()
 
@@ -63,6 +64,9 @@ def _seeded_and_restored(seed):
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+    # tf.map_fn sets a caching device, and forgets it where its function raises: strategies of later
+    # tests would fail.
+    tf.compat.v1.get_variable_scope().set_caching_device(None)
 
 
 @pytest.fixture

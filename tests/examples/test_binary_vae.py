@@ -38,9 +38,10 @@ def test_models(model, tmp_path, capsys):
         subprocess.run([sys.executable, "-c", SERVE, str(tmp_path / name)], check=True)
 
 
-@pytest.mark.parametrize("estimator", [n for n in tf_relax.estimators.names() if n != "relax"])
+@pytest.mark.parametrize("estimator", ["disarm", "concrete", "vimco --importance-samples=2"])
 def test_estimators(estimator, tmp_path):
-    results = binary_vae.main([*SMALL, "--estimator", estimator, "--output", str(tmp_path)])
+    arguments = ["--estimator", *estimator.split(), "--output", str(tmp_path)]
+    results = binary_vae.main([*SMALL, *arguments])
     assert all(np.isfinite(value) for value in results.values())
 
 
