@@ -66,7 +66,7 @@ def _seeded_and_restored(seed):
     keras.config.set_dtype_policy(policy)
     # tf.map_fn sets a caching device, and forgets it where its function raises: strategies of later
     # tests would fail.
-    tf.compat.v1.get_variable_scope().set_caching_device(None)
+    tf.compat.v1.get_variable_scope()._caching_device = None
 
 
 @pytest.fixture
