@@ -14,7 +14,7 @@ from tf_relax.estimators.estimator import (
     Estimator,
     Pass,
     Passes,
-    require_discrete,
+    require_conditional,
     score,
     squared_gradient,
     times,
@@ -59,7 +59,7 @@ class ControlVariate(Estimator):
         self.num_conditional = num_conditional - coupled
 
     def check(self, layer: Any) -> None:
-        require_discrete(self, layer)
+        require_conditional(self, layer)
 
     @abc.abstractmethod
     def uses_objective(self, layer: Any) -> bool:

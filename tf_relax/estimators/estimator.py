@@ -155,7 +155,7 @@ class Estimator(abc.ABC):
 
     def output(self, site: Site) -> tf.Tensor:
         """Returns what the layer gives to the rest of the model: by default the hard sample."""
-        return tf.cast(tf.stop_gradient(site.b), site.layer.compute_dtype)
+        return tf.stop_gradient(site.layer.as_output(site.draw))
 
     def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
         """Returns the layer's variables that `surrogate_loss` trains.
@@ -204,6 +204,36 @@ def require_binary(estimator: Estimator, layer: Any) -> None:
         )
 
 
+def require_conditional(estimator: Estimator, layer: Any) -> None:
+    """Raises a ValueError unless ``p(b | a)`` is known and ``z | b`` can be drawn."""
+    require_discrete(estimator, layer)
+    if not layer.relaxation.has_conditional:
+        remedy = "'dlax', 'reinforce'" if layer.relaxation.has_relaxation else "'reinforce'"
+        raise ValueError(
+            f"{estimator} draws z given b, which is not known for {type(layer).__name__} "
+            f"'{layer.name}'. Use {remedy} or 'leave_one_out'."
+        )
+
+
+def require_relaxation(estimator: Estimator, layer: Any) -> None:
+    """Raises a ValueError if there is no z behind the layer's samples."""
+    if not layer.relaxation.has_relaxation:
+        raise ValueError(
+            f"{estimator} needs a relaxed sample with a derivative, which {type(layer).__name__} "
+            f"'{layer.name}' does not have. Use 'reinforce', 'leave_one_out' or 'nvil'."
+        )
+
+
+def require_mean(estimator: Estimator, layer: Any) -> None:
+    """Raises a ValueError unless the mean of the layer's samples is known."""
+    require_discrete(estimator, layer)
+    if not layer.relaxation.has_mean or not layer.relaxation.has_relaxation:
+        raise ValueError(
+            f"{estimator} needs the mean of the samples, which is not known for "
+            f"{type(layer).__name__} '{layer.name}'. Use 'relax' or 'leave_one_out'."
+        )
+
+
 def require_continuous(estimator: Estimator, layer: Any) -> None:
     """Raises a ValueError if the layer's samples are discrete."""
     if layer.relaxation.discrete:
@@ -211,6 +241,7 @@ def require_continuous(estimator: Estimator, layer: Any) -> None:
             f"{estimator} differentiates the sample itself, and {type(layer).__name__} "
             f"'{layer.name}' draws discrete ones. Use 'relax' or 'dlax'."
         )
+    require_relaxation(estimator, layer)
 
 
 def score(site: Site) -> tf.Tensor:

@@ -57,7 +57,7 @@ class Exact(Estimator):
         for outcomes in itertools.product(*self._outcomes(one)):
             forced.append(one.forced(outcomes))
             log_prob = [
-                sum_event(site.layer.relaxation.log_prob(site.logits, site.b))
+                sum_event(site.layer.relaxation.log_prob(site.logits, site.draw))
                 for site in forced[-1].sites
             ]
             p.append(tf.stop_gradient(tf.exp(tf.add_n(log_prob))))
@@ -80,7 +80,8 @@ class Exact(Estimator):
             if count is None:
                 raise ValueError(
                     f"Exact cannot enumerate {type(site.layer).__name__} '{site.name}', whose "
-                    f"logits have the event shape {event}: use logits of fixed size."
+                    f"logits have the event shape {event}: use a discrete layer, with logits of "
+                    "fixed size, and permutations, subsets and trees one at a time."
                 )
             counts.append(count)
         total = math.prod(counts)

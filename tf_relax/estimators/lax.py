@@ -11,6 +11,7 @@ from tf_relax.estimators.estimator import (
     Estimator,
     Passes,
     require_continuous,
+    require_relaxation,
     score,
     squared_gradient,
     times,
@@ -33,7 +34,7 @@ class Dlax(Estimator):
     """
 
     def check(self, layer: Any) -> None:
-        pass  # for continuous samples it is LAX
+        require_relaxation(self, layer)  # for continuous samples it is LAX
 
     def uses_objective(self, layer: Any) -> bool:
         """Returns whether ``c`` contains ``scale f(relax(z, t))``."""

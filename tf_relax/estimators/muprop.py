@@ -11,7 +11,7 @@ from tf_relax.estimators.estimator import (
     Estimate,
     Estimator,
     Passes,
-    require_discrete,
+    require_mean,
     score,
     times,
 )
@@ -35,7 +35,7 @@ class MuProp(Estimator):
     needs_differentiable_objective = True
 
     def check(self, layer: Any) -> None:
-        require_discrete(self, layer)
+        require_mean(self, layer)
 
     def estimate(self, passes: Passes) -> Estimate:
         (one,) = passes

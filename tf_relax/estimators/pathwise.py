@@ -8,7 +8,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Passes, require_continuous
+from tf_relax.estimators.estimator import (
+    Estimate,
+    Estimator,
+    Passes,
+    require_continuous,
+    require_discrete,
+    require_mean,
+    require_relaxation,
+)
+from tf_relax.relaxations import Relaxation
 from tf_relax.sites import Site
 
 
@@ -38,7 +47,7 @@ class Reparameterization(Pathwise):
         require_continuous(self, layer)
 
     def output(self, site: Site) -> tf.Tensor:
-        return tf.cast(site.b, site.layer.compute_dtype)
+        return site.layer.as_output(site.draw)
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -66,8 +75,12 @@ class Concrete(Pathwise):
     def __init__(self, temperature: float | None = 0.5):
         self.temperature = _checked_temperature("Concrete", temperature)
 
+    def check(self, layer: Any) -> None:
+        require_discrete(self, layer)
+        require_relaxation(self, layer)
+
     def output(self, site: Site) -> tf.Tensor:
-        y = site.layer.relaxation.relax(site.z, temperature_of(site, self.temperature))
+        y = site.layer.relaxation.pathwise(site.draw, temperature_of(site, self.temperature))
         return tf.cast(y, site.layer.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -106,14 +119,24 @@ class StraightThrough(Pathwise):
             )
         self.backward = backward
 
+    def check(self, layer: Any) -> None:
+        (require_mean if self.backward == "mean" else require_relaxation)(self, layer)
+        require_discrete(self, layer)
+
     def output(self, site: Site) -> tf.Tensor:
         relaxation = site.layer.relaxation
         if self.backward == "mean":
             y = relaxation.mean(site.logits)
         elif self.backward == "identity":
             y = site.logits
+            if y.shape.rank != site.b.shape.rank or y.shape[-1] != site.b.shape[-1]:
+                raise ValueError(
+                    f"{self} puts the logits in the place of the sample, and those of "
+                    f"{type(site.layer).__name__} '{site.name}' differ in shape, {y.shape} and "
+                    f"{site.b.shape}. Use backward='relaxed'."
+                )
         else:
-            y = relaxation.relax(site.z, temperature_of(site, None))
+            y = relaxation.pathwise(site.draw, temperature_of(site, None))
         return straight_through(site, y)
 
     def get_config(self) -> dict[str, Any]:
@@ -143,9 +166,13 @@ class GumbelStraightThrough(Pathwise):
     def __init__(self, temperature: float | None = 1.0):
         self.temperature = _checked_temperature("GumbelStraightThrough", temperature)
 
+    def check(self, layer: Any) -> None:
+        require_discrete(self, layer)
+        require_relaxation(self, layer)
+
     def output(self, site: Site) -> tf.Tensor:
         t = temperature_of(site, self.temperature)
-        return straight_through(site, site.layer.relaxation.relax(site.z, t))
+        return straight_through(site, site.layer.relaxation.pathwise(site.draw, t))
 
     def get_config(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
@@ -177,6 +204,15 @@ class ReinMax(Pathwise):
         if not temperature >= 1:
             raise ValueError(f"ReinMax: `temperature` must be at least 1. Received: {temperature}")
         self.temperature = temperature
+
+    def check(self, layer: Any) -> None:
+        require_mean(self, layer)
+        if type(layer.relaxation).mean_vjp is Relaxation.mean_vjp:
+            raise ValueError(
+                f"{self} is defined for units and categories with logits of their own, which "
+                f"{type(layer).__name__} '{layer.name}' does not have. Use 'relax', or "
+                "'gumbel_straight_through'."
+            )
 
     def output(self, site: Site) -> tf.Tensor:
         relaxation, b = site.layer.relaxation, site.b

@@ -81,7 +81,7 @@ def learned_baseline(one: Pass, site: Site) -> tf.Tensor:
     """Returns the layer's surrogate with the sample left out, ``r(0, a, x)``."""
     constants = (site.logits, site.context, one.targets)
     logits, context, targets = (None if t is None else tf.stop_gradient(t) for t in constants)
-    beta = site.layer.surrogate_value(tf.zeros_like(site.b), logits, context, targets)
+    beta = site.layer.surrogate_value(tf.zeros_like(site.z), logits, context, targets)
     check_blind(site, beta)
     return one.sites.signal(beta)
 

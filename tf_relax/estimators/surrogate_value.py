@@ -36,7 +36,7 @@ def surrogate_and_derivative(
     """
     objective: tf.Tensor | None = None
     h_objective: list[tf.Tensor] = []
-    if one.relaxable and any(user.uses_objective(site.layer) for site in level):
+    if one.relaxable and any(_includes_objective(user, site) for site in level):
         objective, h_objective = _relaxed_objective(one, level, z)
     values, derivatives = [], []
     for k, site in enumerate(level):
@@ -48,12 +48,16 @@ def surrogate_and_derivative(
             check_blind(site, r)
             c += one.sites.signal(r)
             h += tape.gradient(r, z[k], unconnected_gradients="zero")
-        if objective is not None and user.uses_objective(site.layer):
+        if objective is not None and _includes_objective(user, site):
             c += site.layer.scale * objective
             h += site.layer.scale * h_objective[k]
         values.append(c)
         derivatives.append(h)
     return values, derivatives
+
+
+def _includes_objective(user: SurrogateUser, site: Site) -> bool:
+    return site.layer.relaxable and user.uses_objective(site.layer)
 
 
 def _relaxed_objective(
@@ -66,7 +70,7 @@ def _relaxed_objective(
     derivatives = tape.gradient(objective, z)
     for k, site in enumerate(level):
         if derivatives[k] is None:
-            if one.complete:
+            if one.complete and site.layer.relaxable:
                 raise ValueError(
                     f"The objective has no derivative with respect to the sample of "
                     f"{type(site.layer).__name__} '{site.name}', so it cannot serve as its "
@@ -85,7 +89,8 @@ def check_surrogate(layer: Any, relaxable: bool) -> None:
         raise ValueError(
             f"{type(layer).__name__} '{layer.name}' has the surrogate "
             f"{type(layer.surrogate).__name__}, which evaluates the objective at relaxed "
-            "samples, and the objective is a BlackBox. Use `surrogate='network'` in the layer."
+            "samples, and the objective is a BlackBox, or the samples are indices. Use "
+            "`surrogate='network'` in the layer."
         )
 
 

@@ -1,8 +1,29 @@
 """Keras layers: thin shells over a relaxation plus a surrogate."""
 
+from tf_relax.layers.birkhoff import GumbelSinkhorn, Rounding
 from tf_relax.layers.conditional_prior import ConditionalPrior
+from tf_relax.layers.discrete import Discrete
 from tf_relax.layers.relax_bernoulli import RelaxBernoulli
+from tf_relax.layers.relax_categorical import RelaxCategorical
 from tf_relax.layers.relax_normal import RelaxNormal
+from tf_relax.layers.relax_permutation import RelaxPermutation
+from tf_relax.layers.relax_sample import RelaxSample
+from tf_relax.layers.relax_top_k import RelaxTopK
+from tf_relax.layers.relax_trees import RelaxArborescence, RelaxSpanningTree
 from tf_relax.layers.stochastic import Stochastic
 
-__all__ = ["ConditionalPrior", "RelaxBernoulli", "RelaxNormal", "Stochastic"]
+__all__ = [
+    "ConditionalPrior",
+    "Discrete",
+    "GumbelSinkhorn",
+    "RelaxArborescence",
+    "RelaxBernoulli",
+    "RelaxCategorical",
+    "RelaxNormal",
+    "RelaxPermutation",
+    "RelaxSample",
+    "RelaxSpanningTree",
+    "RelaxTopK",
+    "Rounding",
+    "Stochastic",
+]

@@ -1,4 +1,4 @@
-"""A prior that is itself computed from later samples: hierarchies of Bernoulli layers."""
+"""A prior that is itself computed from later samples: hierarchies of layers."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tf_relax.layers.prior import SAMPLED
 from tf_relax.layers.stochastic import add_per_example_loss
+from tf_relax.relaxations import Bernoulli, Categorical, Sticks
 from tf_relax.relaxations.event import sum_event
 from tf_relax.sites.handler import current_handler
 
-tfd = tfp.distributions
+_KINDS = {"bernoulli": Bernoulli(), "categorical": Categorical(), "sticks": Sticks()}
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class ConditionalPrior(keras.layers.Layer):
-    r"""Holds the samples of one Bernoulli layer against a prior computed from a deeper one.
+    r"""Holds the samples of one layer against a prior computed from a deeper one.
 
     For ``q(b_1 | x) q(b_2 | b_1)`` and ``p(b_2) p(b_1 | b_2) p(x | b_1)`` it adds
     ``E log q(b_1 | x) - log p(b_1 | b_2)`` per example to the objective and passes ``b_1`` through.
     The first term is the entropy of q in closed form; the second cannot be, because ``b_2`` depends
     on ``b_1``, and is taken at the sample.
 
+    Args:
+        kind: of the first layer, and of its prior: `"bernoulli"`, `"categorical"` (one-hot) or
+            `"sticks"` (categories by stick-breaking).
+        **kwargs: name, dtype, as for any Keras layer.
+
     Call arguments:
-        sample: samples of a `RelaxBernoulli(prior=None)`, `[batch, *event]`.
+        sample: samples of a layer with `prior=None`, `[batch, *event]`.
         logits: the logits that they were drawn from, `[batch, *event]`.
         prior_logits: logits of ``p(b_1 | b_2)``, `[batch, *event]`.
 
@@ -43,18 +48,23 @@ class ConditionalPrior(keras.layers.Layer):
     >>> b_1 = tf_relax.layers.ConditionalPrior()(b_1, a_1, keras.layers.Dense(8)(b_2))
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, kind: str = "bernoulli", **kwargs: Any):
         # As in the stochastic layers, log-probabilities need float32 under any dtype policy.
         super().__init__(autocast=False, **kwargs)
+        if kind not in _KINDS:
+            raise ValueError(
+                f"ConditionalPrior: `kind` must be one of {tuple(_KINDS)}. Received: {kind!r}"
+            )
+        self.kind = kind
 
     def call(self, sample: tf.Tensor, logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         b, a, prior = (tf.cast(tensor, dtype) for tensor in (sample, logits, prior_logits))
-        q, p = tfd.Bernoulli(logits=a), tfd.Bernoulli(logits=prior)
+        relaxation = _KINDS[self.kind]
         handler = current_handler()
         sampled = handler is not None and handler.divergence == SAMPLED
-        log_q = q.log_prob(b) if sampled else -q.entropy()
-        add_per_example_loss(self, sum_event(log_q - p.log_prob(b)))
+        log_q = relaxation.relaxed_log_prob(a, b) if sampled else -relaxation.entropy(a)
+        add_per_example_loss(self, sum_event(log_q - relaxation.relaxed_log_prob(prior, b)))
         return sample
 
     def compute_output_shape(
@@ -65,4 +75,4 @@ class ConditionalPrior(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("autocast", None)
-        return config
+        return {**config, "kind": self.kind}

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tf_relax.layers.prior import ANALYTIC, SAMPLED
 from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
-from tf_relax.relaxations import Normal
+from tf_relax.relaxations import Draw, Normal
 from tf_relax.relaxations.event import sum_event
 
 tfd = tfp.distributions
@@ -93,21 +93,25 @@ class RelaxNormal(Stochastic):
             )
         super().build(logits_shape, context_shape)
 
-    def hard_output(self, logits: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    def as_output(self, draw: Draw) -> tf.Tensor:
         """Returns the sample, which has a derivative."""
-        return tf.cast(b, self.compute_dtype)
+        return tf.cast(draw.b, self.compute_dtype)
+
+    def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Returns the output as it is."""
+        return output
 
     def add_divergence(
-        self, logits: tf.Tensor, sample: tf.Tensor | None, method: str | None
+        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
     ) -> None:
         if self.prior is None:
             return
         mean, log_scale = tf.split(logits, 2, axis=-1)
         q, p = tfd.Normal(mean, tf.exp(log_scale)), tfd.Normal(tf.zeros_like(mean), 1.0)
-        if sample is None or (method or ANALYTIC) != SAMPLED:
+        if output is None or (method or ANALYTIC) != SAMPLED:
             divergence = tfd.kl_divergence(q, p)
         else:
-            b = tf.cast(sample, logits.dtype)
+            b = tf.cast(output, logits.dtype)
             divergence = q.log_prob(b) - p.log_prob(b)
         add_per_example_loss(self, sum_event(divergence))
 

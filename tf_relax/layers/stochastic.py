@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax import surrogates
-from tf_relax.relaxations import Relaxation
+from tf_relax.relaxations import Draw, Relaxation
+from tf_relax.relaxations.event import along_event
 from tf_relax.sites.handler import current_handler
 from tf_relax.surrogates import Stein, Surrogate, mark_surrogate_variables
 
@@ -21,12 +22,13 @@ _SEED_STATE = "seed_state"
 class Stochastic(keras.layers.Layer):
     """Base of the stochastic layers: logits in, hard samples out.
 
-    Subclasses provide `relaxation`. The layer owns everything that its gradient estimator learns:
+    Subclasses provide a `relaxation`. The layer owns everything that its gradient estimator learns:
     the temperature (through its logarithm, so it stays positive) and the scale of the relaxed
     objective, the surrogate, the factors of other control variates, and the running mean and
     variance of the objective that a baseline needs.
 
     Args:
+        relaxation: what it draws, for subclasses that make one from their arguments.
         temperature: initial temperature t > 0 of `relax(z, t)`.
         scale: initial factor of the objective at relaxed inputs in the surrogate.
         surrogate: a `tf_relax.surrogates.Surrogate`, its name ("objective", "network", "sum") or a
@@ -38,9 +40,12 @@ class Stochastic(keras.layers.Layer):
     """
 
     relaxation: Relaxation
+    # Whether the output has a relaxed stand-in; indices have none.
+    relaxable: bool = True
 
     def __init__(
         self,
+        relaxation: Relaxation | None = None,
         temperature: float = 0.1,
         scale: float = 1.0,
         surrogate: str | Surrogate = "sum",
@@ -59,6 +64,8 @@ class Stochastic(keras.layers.Layer):
             raise ValueError(
                 f"{self._label()}: `inference` must be one of {_INFERENCE}. Received: {inference!r}"
             )
+        if relaxation is not None:
+            self.relaxation = relaxation
         self.noise_dtype = "float64" if self.variable_dtype == "float64" else "float32"
         self.initial_temperature = temperature
         self.initial_scale = scale
@@ -68,8 +75,12 @@ class Stochastic(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.check_numerics = check_numerics
-        if check_numerics:
-            self.supports_jit = False
+        self.supports_jit = self.relaxation.supports_jit and not check_numerics
+        if inference == "mean" and not (self.relaxation.has_mean and self.relaxable):
+            raise ValueError(
+                f"{self._label()} does not know the mean of its samples, or cannot return it. Use "
+                "inference='mode' or 'sample'."
+            )
 
     def _label(self) -> str:
         return f"{type(self).__name__} '{self.name}'"
@@ -79,6 +90,10 @@ class Stochastic(keras.layers.Layer):
             raise ValueError(
                 f"{self._label()} needs logits of shape [batch, *event]. Received a scalar."
             )
+        try:
+            self.relaxation.check_event(tf.TensorShape(logits_shape[1:]))
+        except ValueError as error:
+            raise ValueError(f"{self._label()} {error}") from None
         self.logits_rank = len(logits_shape)
         self.log_temperature = self.add_weight(
             shape=(),
@@ -104,7 +119,7 @@ class Stochastic(keras.layers.Layer):
         self.baseline = self._statistic("baseline", "zeros")
         self.baseline_variance = self._statistic("baseline_variance", "ones")
         if not self.surrogate.built:  # a loader builds inner layers first
-            z_shape = tuple(self.relaxation.sample_shape(tf.TensorShape(logits_shape)))
+            z_shape = tuple(self.relaxation.relaxed_shape(tf.TensorShape(logits_shape)))
             self.surrogate.build(z_shape, tuple(logits_shape), context_shape)
         if not self.stein.built:
             self.stein.build()
@@ -140,14 +155,22 @@ class Stochastic(keras.layers.Layer):
 
     def noise(self, logits: tf.Tensor, count: int = 1) -> tf.Tensor:
         """Draws fresh noise for logits, `[count, batch, *event]`."""
-        static = self.relaxation.sample_shape(logits.shape).as_list()
+        static = self.relaxation.noise_shape(logits.shape).as_list()
         dynamic = tf.shape(logits)
         shape = [dynamic[k] if size is None else size for k, size in enumerate(static)]
         shape = tf.stack([count, *shape])
         return self.relaxation.noise(shape, logits.dtype, self.seed_generator)
 
-    def hard_output(self, logits: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        """Returns the hard sample; differentiating it raises."""
+    def as_output(self, draw: Draw) -> tf.Tensor:
+        """Returns what a hard sample looks like to the rest of the model, without a derivative."""
+        if not self.relaxable:
+            return self.relaxation.index(draw)
+        return tf.cast(tf.stop_gradient(draw.b), self.compute_dtype)
+
+    def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Returns a hard output; differentiating it raises."""
+        if not output.dtype.is_floating:
+            return output  # an index, which nothing can be differentiated through anyway
         message = (
             f"{self._label()} returns discrete samples, which have no derivative: backpropagation "
             "through them would train the layers before it with a zero or biased gradient. Build "
@@ -155,14 +178,21 @@ class Stochastic(keras.layers.Layer):
             "the inner tf.function that hides the layer), or wrap the sample in tf.stop_gradient "
             "if no gradient is wanted."
         )
-        # b is cut off from the logits, so the refusal rides on a zero that is not. (A custom
-        # gradient that raises would do as well, but saving a model traces custom gradients.)
-        zero = tf.raw_ops.PreventGradient(input=logits - tf.stop_gradient(logits), message=message)
-        zero = tf.where(tf.math.is_finite(zero), zero, tf.zeros_like(zero))
-        return tf.cast(b + zero, self.compute_dtype)
+        # The output is cut off from the logits, so the refusal rides on a zero that is not. (A
+        # custom gradient that raises would do as well, but saving a model traces those.)
+        zero = tf.reshape(logits - tf.stop_gradient(logits), [tf.shape(logits)[0], -1])
+        zero = tf.reduce_sum(tf.where(tf.math.is_finite(zero), zero, tf.zeros_like(zero)), axis=1)
+        zero = tf.raw_ops.PreventGradient(input=zero, message=message)
+        return output + tf.cast(along_event(zero, output), output.dtype)
 
     def relaxed_output(self, z: tf.Tensor) -> tf.Tensor:
         """Returns `relax(z, t)` with the layer's temperature."""
+        if not self.relaxable:
+            raise ValueError(
+                f"{self._label()} returns indices, which have no relaxed stand-in, and the "
+                "surrogate of a layer before it evaluates the objective at relaxed samples. "
+                "Let it return one-hot vectors, or use `surrogate='network'` in the layers before."
+            )
         return tf.cast(self.relaxation.relax(z, self.temperature), self.compute_dtype)
 
     def surrogate_value(
@@ -194,27 +224,36 @@ class Stochastic(keras.layers.Layer):
         handler = current_handler()
         always = handler is not None and handler.always_samples
         sampled = bool(training) or self.inference == "sample" or always
+        draw = None
         if sampled and handler is not None:
-            output, logits = handler.visit(self, logits, context)
+            site = handler.visit(self, logits, context)
+            output, logits = site.output, site.logits
+            draw = None if handler.relaxed else site.draw
         elif sampled:
             draw = self.relaxation.sample(logits, self.noise(logits)[0])
-            output = self.hard_output(logits, draw.b)
+            output = self.hard_output(logits, self.as_output(draw))
         elif self.inference == "mode":
-            output = self.hard_output(logits, self.relaxation.mode(logits))
+            output = self.hard_output(logits, self.mode_output(logits))
         else:
             output = tf.cast(self.relaxation.mean(logits), self.compute_dtype)
         method = None if handler is None else handler.divergence
-        self.add_divergence(logits, output if sampled else None, method)
+        self.add_divergence(logits, output if sampled else None, draw, method)
         return output
 
+    def mode_output(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the most probable output."""
+        b = self.relaxation.mode(logits)
+        return self.as_output(Draw(noise=b, z=b, b=b, trace=None))
+
     def add_divergence(
-        self, logits: tf.Tensor, sample: tf.Tensor | None, method: str | None
+        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
     ) -> None:
         """Adds the divergence from the layer's prior to the objective, where it has one.
 
         Args:
             logits: `[batch, *event]`.
-            sample: what the layer returned, or `None` if it did not draw a sample.
+            output: what the layer returned, or `None` if it did not draw a sample.
+            draw: the draw behind it, or `None` if the output is no hard sample.
             method: how to compute it; `None` is the layer's own choice.
         """
 
@@ -241,7 +280,12 @@ class Stochastic(keras.layers.Layer):
             self.seed_generator.state.assign(store[_SEED_STATE])
 
     def compute_output_shape(self, logits_shape: Any, context_shape: Any = None) -> Any:
-        return tuple(self.relaxation.sample_shape(tf.TensorShape(logits_shape)))
+        shape = self.relaxation.sample_shape(tf.TensorShape(logits_shape))
+        return tuple(shape if self.relaxable else shape[:-1])
+
+    def compute_output_spec(self, logits: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
+        dtype = self.compute_dtype if self.relaxable else "int32"
+        return keras.KerasTensor(self.compute_output_shape(logits.shape), dtype=dtype)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -1,7 +1,42 @@
 """What is random: hard ``b = H(z)``, relaxed ``z ~ p(z|a)``, conditional ``z~ ~ p(z|b, a)``."""
 
+from tf_relax.relaxations.arborescence import Arborescence
 from tf_relax.relaxations.bernoulli import Bernoulli
+from tf_relax.relaxations.birkhoff import GumbelMatching, Rounding, assignment, sinkhorn
+from tf_relax.relaxations.categorical import Categorical
+from tf_relax.relaxations.distribution import Distribution
+from tf_relax.relaxations.matching import SequentialMatching
 from tf_relax.relaxations.normal import Normal
+from tf_relax.relaxations.plackett_luce import PlackettLuce
+from tf_relax.relaxations.race import Race, Trace
+from tf_relax.relaxations.rejection import Rejection
 from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.spanning_tree import SpanningTree, complete_graph
+from tf_relax.relaxations.stick_breaking import StickBreakingPermutation
+from tf_relax.relaxations.sticks import Sticks, stick_logits
+from tf_relax.relaxations.top_k import TopK
 
-__all__ = ["Bernoulli", "Draw", "Normal", "Relaxation"]
+__all__ = [
+    "Arborescence",
+    "Bernoulli",
+    "Categorical",
+    "Distribution",
+    "Draw",
+    "GumbelMatching",
+    "Normal",
+    "PlackettLuce",
+    "Race",
+    "Rejection",
+    "Relaxation",
+    "Rounding",
+    "SequentialMatching",
+    "SpanningTree",
+    "StickBreakingPermutation",
+    "Sticks",
+    "TopK",
+    "Trace",
+    "assignment",
+    "complete_graph",
+    "sinkhorn",
+    "stick_logits",
+]

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tf_relax.relaxations.noise import open_uniform
 from tf_relax.relaxations.relaxation import Draw, Relaxation
+
+tfd = tfp.distributions
 
 
 class Bernoulli(Relaxation):
@@ -31,6 +34,7 @@ class Bernoulli(Relaxation):
     """
 
     binary = True
+    has_mean = True
 
     def outcomes(self, event_shape: tf.TensorShape) -> np.ndarray:
         units = math.prod(event_shape)
@@ -48,9 +52,17 @@ class Bernoulli(Relaxation):
         z = a + noise
         return Draw(noise=noise, z=z, b=tf.cast(z > 0, z.dtype))
 
-    def log_prob(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        # Linear in b, so that it is defined at relaxed samples too.
-        return b * a - tf.nn.softplus(a)
+    def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self.relaxed_log_prob(a, draw.b)
+
+    def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return tfd.Bernoulli(logits=a).log_prob(y)  # linear in y
+
+    def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor:
+        return tfd.kl_divergence(tfd.Bernoulli(logits=a), tfd.Bernoulli(logits=prior))
+
+    def entropy(self, a: tf.Tensor) -> tf.Tensor:
+        return tfd.Bernoulli(logits=a).entropy()
 
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         s = 2 * draw.b - 1
@@ -58,9 +70,6 @@ class Bernoulli(Relaxation):
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         return tf.tanh((draw.z - a) / 2)
-
-    def vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
-        return h
 
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
         s = 2 * draw.b - 1

@@ -1,4 +1,4 @@
-"""Uniform noise in the open interval (0, 1)."""
+"""Noise: uniform in the open interval (0, 1), and Gumbel."""
 
 from __future__ import annotations
 
@@ -25,10 +25,36 @@ def open_uniform(shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
     True
     """
     dtype = tf.as_dtype(dtype)
-    pair = tf.cast(seed.next(), tf.int32) if hasattr(seed, "next") else [seed, 0]
+    pair = seed_pair(seed)
     # Philox by name: the generator that XLA picks by itself takes 30 times as long on a CPU, and
     # draws other numbers than a graph does.
     u = tf.random.stateless_uniform(shape, pair, dtype=dtype, alg="philox")
     # TensorFlow's uniforms are multiples of 2^-23 (2^-52 in float64) in [0, 1). Half a step more
     # makes them symmetric and keeps both ends out.
     return u + (2.0**-53 if dtype == tf.float64 else 2.0**-24)
+
+
+def gumbel(shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
+    """Draws standard Gumbels ``G``; ``exp(-G)`` is exponential with rate 1.
+
+    Args:
+        shape: shape of the result.
+        dtype: `float32` or `float64`.
+        seed: a `keras.random.SeedGenerator`, which moves on, or an integer.
+
+    Returns:
+        Finite Gumbels.
+
+    Example:
+
+    >>> gumbel((2, 3), "float32", seed=0).shape
+    TensorShape([2, 3])
+    """
+    return -tf.math.log(-tf.math.log(open_uniform(shape, dtype, seed)))
+
+
+def seed_pair(seed: Any) -> tf.Tensor:
+    """Returns the seed of a stateless op: a generator, which moves on, an integer or a pair."""
+    if hasattr(seed, "next"):
+        return tf.cast(seed.next(), tf.int32)
+    return seed if tf.is_tensor(seed) else tf.constant([seed, 0])

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.noise import seed_pair
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
 
@@ -26,23 +27,26 @@ class Normal(Relaxation):
     """
 
     discrete = False
+    has_mean = True
 
-    def sample_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
+    def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         size = logits_shape[-1]
         return logits_shape[:-1].concatenate([None if size is None else size // 2])
 
     def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        pair = tf.cast(seed.next(), tf.int32) if hasattr(seed, "next") else [seed, 0]
-        return tf.random.stateless_normal(shape, pair, dtype=dtype, alg="philox")
+        return tf.random.stateless_normal(shape, seed_pair(seed), dtype=dtype, alg="philox")
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         mean, log_scale = tf.split(a, 2, axis=-1)
         z = mean + tf.exp(log_scale) * noise
         return Draw(noise=noise, z=z, b=z)
 
-    def log_prob(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self.relaxed_log_prob(a, draw.b)
+
+    def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         mean, log_scale = tf.split(a, 2, axis=-1)
-        return tfp.distributions.Normal(mean, tf.exp(log_scale)).log_prob(b)
+        return tfp.distributions.Normal(mean, tf.exp(log_scale)).log_prob(y)
 
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         _, log_scale = tf.split(a, 2, axis=-1)

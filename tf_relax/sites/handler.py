@@ -45,8 +45,8 @@ class Handler(abc.ABC):
         _stack.handlers.remove(self)
 
     @abc.abstractmethod
-    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> tf.Tensor:
-        """Answers one call of a stochastic layer with the sample that it returns."""
+    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> Any:
+        """Answers one call of a stochastic layer with its site."""
 
     def _check_graph(self, layer: Any, logits: tf.Tensor) -> None:
         # A sample drawn in the graph of a loop body or of an inner function does not exist outside

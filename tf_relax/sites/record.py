@@ -68,9 +68,7 @@ class Record(Handler):
                     f"{len(self.sites)} were made. Pass one tensor per call, in their order."
                 )
 
-    def visit(
-        self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> Site:
         self._check_graph(layer, logits)
         noises = self._draw_noise(self._noise, self._num_noises, layer, logits)
         if self._couple is not None:
@@ -89,10 +87,13 @@ class Record(Handler):
             tildes = self._draw_noise(self._conditional_noise, count, layer, logits)
             site.conditional_noises = tildes
             site.z_tildes = site.conditional(tildes[: self._num_conditional])
-        sample = layer.hard_output(logits, site.b) if self._output is None else self._output(site)
+        if self._output is None:
+            sample = layer.hard_output(logits, layer.as_output(site.draw))
+        else:
+            sample = self._output(site)
         site.output = tf.identity(sample)
         self.sites.append(site)
-        return site.output, logits
+        return site
 
     def _draw_noise(
         self, given: Sequence[tf.Tensor] | None, count: int, layer: Any, logits: tf.Tensor
@@ -101,7 +102,7 @@ class Record(Handler):
             noise = layer.noise(logits, count)
         else:
             position = len(self.sites)
-            shape = layer.relaxation.sample_shape(logits.shape)
+            shape = layer.relaxation.noise_shape(logits.shape)
             expected = shape if count == 1 else tf.TensorShape([count]).concatenate(shape)
             if position >= len(given) or not expected.is_compatible_with(given[position].shape):
                 found = f"shape {given[position].shape}" if position < len(given) else "none"
@@ -109,7 +110,8 @@ class Record(Handler):
                     f"Call {position} of a stochastic layer, '{layer.name}', needs noise of shape "
                     f"{expected}. Received: {found}."
                 )
-            noise = tf.cast(given[position], logits.dtype)
+            noise = tf.convert_to_tensor(given[position])
+            noise = tf.cast(noise, logits.dtype) if noise.dtype.is_floating else noise
             noise = noise[tf.newaxis] if count == 1 else noise
         return tf.unstack(noise, num=count)
 

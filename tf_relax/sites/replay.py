@@ -49,9 +49,7 @@ class Replay(Handler):
         super().__enter__()
         return self.sites
 
-    def visit(
-        self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> Site:
         self._check_graph(layer, logits)
         if not self._remaining or self._remaining[0].layer is not layer:
             raise RuntimeError(
@@ -65,4 +63,4 @@ class Replay(Handler):
         draw, sample = self._sample(recorded, logits)
         site = Site(layer, recorded.name, logits, context, draw, output=tf.identity(sample))
         self.sites.append(site)
-        return site.output, logits
+        return site

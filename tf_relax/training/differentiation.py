@@ -184,7 +184,7 @@ def _surrogate_variables(model: Any) -> list[keras.Variable]:
     wanted = {
         id(variable)
         for layer in model.stochastic_layers
-        for variable in model.estimator.surrogate_variables(layer, model.relaxable)
+        for variable in model.estimator.surrogate_variables(layer, model.relaxable and layer.relaxable)
     }
     return [v for v in model.trainable_variables if id(v) in wanted]
 
@@ -218,6 +218,12 @@ def _check_layers(model: Any) -> None:
     layers = model.stochastic_layers
     for layer in layers:
         model.estimator.check(layer)
+        if model.estimator.needs_differentiable_objective and not layer.relaxable:
+            raise ValueError(
+                f"{model.estimator} differentiates the objective in the sample, and "
+                f"{type(layer).__name__} '{layer.name}' returns indices. Let it return one-hot "
+                "vectors, or use 'relax', whose surrogate network then stands alone."
+            )
     if model.importance_samples is not None and not _has_prior(model):
         raise ValueError(
             f"RelaxModel '{model.name}' is compiled with importance_samples="
@@ -243,7 +249,8 @@ def _check_deterministic(
     random = [variable.path for variable, _ in state if id(variable) not in others]
     known = all(site.b.shape[1:].is_fully_defined() for site in first.sites)
     if known and not tf.executing_eagerly():
-        outcome = first.forced([np.zeros(site.b.shape[1:]) for site in first.sites]).objective
+        drawn = [site.layer.relaxation.outcome(site.draw) for site in first.sites]
+        outcome = first.forced([np.zeros(b.shape[1:]) for b in drawn]).objective
         first.step.evaluations -= 1  # only looked at: nothing fetches it from the graph
         types = {operation.type for operation in ancestors([outcome])}
         random += sorted(name for name in types if "Random" in name)
@@ -254,7 +261,8 @@ def _check_deterministic(
             "dropout and noise, or use 'relax'."
         )
     if not model.complete:
-        same = first.forced([site.b for site in first.sites]).objective
+        drawn = [site.layer.relaxation.outcome(site.draw) for site in first.sites]
+        same = first.forced(drawn).objective
         check = tf.debugging.assert_near(
             first.objective,
             same,
@@ -294,6 +302,8 @@ def _check_coupling(
 ) -> None:
     """Finds what per-example values cannot express: batch statistics and shared losses."""
     outputs = [site.output for site in sites]
+    if tf.executing_eagerly():
+        outputs = [output for output in outputs if output.dtype.is_floating]
 
     def depends(target: tf.Tensor) -> bool:
         if tf.executing_eagerly():

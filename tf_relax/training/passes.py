@@ -82,7 +82,8 @@ class Step:
     def output(self, site: Site) -> tf.Tensor:
         """Returns what the estimator lets a layer return, observed by the tape."""
         sample = self.estimator.output(site)
-        self.tape.watch(sample)  # to ask what depends on it, and how
+        if sample.dtype.is_floating:
+            self.tape.watch(sample)  # to ask what depends on it, and how
         return sample
 
     def replay(self, handler: Replay) -> tuple[Sites, Objective]:
@@ -155,10 +156,12 @@ class ModelPass:
 
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw, tf.Tensor]:
             # Made without the recorded sample: an enumeration has nothing random in it.
-            shape = recorded.layer.relaxation.sample_shape(logits.shape)[1:]
-            outcome = tf.cast(by_site[recorded], logits.dtype)
-            b = tf.broadcast_to(outcome, tf.concat([tf.shape(logits)[:1], shape], axis=0))
-            return Draw(noise=b, z=b, b=b), tf.cast(b, recorded.layer.compute_dtype)
+            layer, outcome = recorded.layer, tf.convert_to_tensor(by_site[recorded])
+            if outcome.shape.rank < layer.relaxation.outcome(recorded.draw).shape.rank:
+                batch = [tf.shape(logits)[:1], tf.shape(outcome)]
+                outcome = tf.broadcast_to(outcome, tf.concat(batch, axis=0))
+            draw = layer.relaxation.forced(logits, outcome)
+            return draw, layer.as_output(draw)
 
         return self._replay(sample, self.sites.levels()[0])
 
@@ -184,7 +187,7 @@ class ModelPass:
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw, tf.Tensor]:
             noise = recorded.noises[k if recorded in level else 0]
             draw = recorded.layer.relaxation.sample(logits, noise)
-            return draw, tf.cast(tf.stop_gradient(draw.b), recorded.layer.compute_dtype)
+            return draw, tf.stop_gradient(recorded.layer.as_output(draw))
 
         handler = self._from_level(level, sample, relaxed=False)
         with self.step.tape:
@@ -203,6 +206,8 @@ class ModelPass:
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
             layer = recorded.layer
             if recorded in given:
+                if not layer.relaxable:  # beside the others, so none of them causes it
+                    return None, tf.stop_gradient(recorded.output)
                 return None, layer.relaxed_output(given[recorded])
             noise = recorded.draw.noise
             return None, layer.relaxed_output(layer.relaxation.sample(logits, noise).z)

@@ -1,0 +1,161 @@
+"""Samples of any TensorFlow Probability distribution as a Keras layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax.layers.prior import ANALYTIC
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.relaxations import Distribution, Draw, Rejection
+from tf_relax.relaxations.distribution import kl_divergence
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxSample(Stochastic):
+    r"""Samples ``b ~ make_distribution(a)`` of a `tfp.distributions` distribution.
+
+    Reparameterisable distributions train with `lax` (Grathwohl et al. 2018, equation 6),
+    `reparameterization` and the score-function estimators, all others, discrete ones among them,
+    with the score-function estimators. With `sampler="rejection"` gamma, beta and Dirichlet
+    distributions train with `rejection` (Naesseth et al. 2017).
+
+    Args:
+        make_distribution: maps parameters `[batch, *event]` to a distribution whose batch shape
+            starts with `[batch]`. Register it with `keras.saving.register_keras_serializable` for
+            models that are saved.
+        prior: `None`, or a function without arguments that returns a distribution, from which the
+            divergence is added to the objective, by formula where there is one.
+        sampler: `"tfp"`, or `"rejection"`: as a function of accepted proposals.
+        boosts: of the shape augmentation in `sampler="rejection"`, at least 1.
+        scale: initial factor of the objective in the surrogate; learned.
+        surrogate: a `tf_relax.surrogates.Surrogate` or its name.
+        inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
+        seed: integer seed of the noise.
+        check_numerics: whether parameters with NaN or infinity raise an error that names the layer.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
+
+    Call arguments:
+        logits: the parameters, floating point.
+        context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        training: whether to train (always samples) or to infer (see `inference`).
+
+    Returns:
+        Samples in the compute dtype.
+
+    Raises:
+        TypeError: if `make_distribution` does not return a distribution.
+        ValueError: for unknown options, and other distributions under `sampler="rejection"`.
+
+    Example:
+
+    >>> import keras, tensorflow_probability as tfp, tf_relax
+    >>> def laplace(a):
+    ...     return tfp.distributions.Laplace(a, 1.0)
+    >>> parameters = keras.layers.Dense(3)(keras.Input((8,)))
+    >>> tf_relax.layers.RelaxSample(laplace)(parameters).shape
+    (None, 3)
+    """
+
+    def __init__(
+        self,
+        make_distribution: Callable[[tf.Tensor], Any],
+        prior: Callable[[], Any] | None = None,
+        sampler: str = "tfp",
+        boosts: int = 1,
+        scale: float = 1.0,
+        surrogate: Any = "sum",
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
+        **kwargs: Any,
+    ):
+        for argument, value in (("make_distribution", make_distribution), ("prior", prior)):
+            if not callable(value) and not (value is None and argument == "prior"):
+                raise TypeError(
+                    f"RelaxSample: `{argument}` must be a function that returns a distribution. "
+                    f"Received: {value!r}"
+                )
+        if sampler not in ("tfp", "rejection"):
+            raise ValueError(
+                f"RelaxSample: `sampler` must be 'tfp' or 'rejection'. Received: {sampler!r}"
+            )
+        if sampler == "rejection" and (not isinstance(boosts, int) or boosts < 1):
+            raise ValueError(f"RelaxSample: `boosts` must be at least 1. Received: {boosts}")
+        relaxation = (
+            Distribution(make_distribution)
+            if sampler == "tfp"
+            else Rejection(make_distribution, boosts)
+        )
+        super().__init__(
+            relaxation=relaxation,
+            scale=scale,
+            surrogate=surrogate,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
+        self.make_distribution = make_distribution
+        self.prior = prior
+        self.sampler = sampler
+        self.boosts = boosts
+
+    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
+        found = self.relaxation.probe(tf.TensorShape(logits_shape), self.noise_dtype)
+        if self.sampler == "rejection" and not found.rejection:
+            raise ValueError(
+                f"{self._label()}: sampler='rejection' is for Gamma, Beta and Dirichlet, and "
+                f"`make_distribution` returns {found.name}. Use sampler='tfp'."
+            )
+        super().build(logits_shape, context_shape)
+
+    def as_output(self, draw: Draw) -> tf.Tensor:
+        """Returns the sample, with its derivative where it has one."""
+        return tf.cast(draw.b, self.compute_dtype)
+
+    def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Returns the sample; where it has no derivative, differentiating it raises."""
+        if self.relaxation.has_relaxation:
+            return output
+        return super().hard_output(logits, tf.stop_gradient(output))
+
+    def add_divergence(
+        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
+    ) -> None:
+        if self.prior is None:
+            return
+        q, p = self.make_distribution(logits), self.prior()
+        divergence = kl_divergence(q, p) if (method or ANALYTIC) == ANALYTIC else None
+        if divergence is None and output is None:
+            raise ValueError(
+                f"{self._label()} has a prior whose divergence is estimated from a sample, and "
+                "this call does not draw one: use inference='sample'."
+            )
+        if divergence is None:
+            b = tf.cast(output, q.dtype)
+            divergence = q.log_prob(b) - p.log_prob(b)
+        divergence = tf.cast(divergence, logits.dtype)
+        per_example = tf.reshape(divergence, [tf.shape(logits)[0], -1])
+        add_per_example_loss(self, tf.reduce_sum(per_example, axis=1))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("temperature")
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **config,
+            "make_distribution": serialize(self.make_distribution),
+            "prior": None if self.prior is None else serialize(self.prior),
+            "sampler": self.sampler,
+            "boosts": self.boosts,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RelaxSample:
+        names = ("surrogate", "make_distribution", "prior")
+        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
+        return cls(**{**config, **objects})

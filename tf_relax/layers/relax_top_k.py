@@ -1,0 +1,74 @@
+"""Subsets of a given size as a Keras layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax.layers.discrete import Discrete
+from tf_relax.layers.relax_categorical import checked_mask, masked
+from tf_relax.relaxations import TopK
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxTopK(Discrete):
+    r"""Stochastic subsets: the k items with the largest ``a + G``, without replacement.
+
+    ``p(T) = prod_i exp(a_{T_i}) / sum_{j not chosen before} exp(a_j)`` (Gumbel-top-k, Kool et al.
+    2019), with the conditional sample of Struminsky et al. (2021). The estimate is for ordered
+    subsets, and as such unbiased for functions of the set.
+
+    Args:
+        k: size of the subset.
+        output: `"set"` (1 for members, `[..., n]`), `"ordered"` (one row per place, `[..., k, n]`)
+            or `"index"` (the items in order of choice, `[..., k]`, int32).
+        mask: booleans `[..., n]`, broadcast over the event: items that may be chosen.
+        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
+            scale, surrogate, inference, seed, check_numerics, name, dtype.
+
+    Call arguments:
+        logits: `[batch, ..., n]`.
+        context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        training: whether to train (always samples) or to infer (see `inference`).
+
+    Returns:
+        Subsets in the compute dtype, or indices.
+
+    Raises:
+        ValueError: for k > n, ill-shaped logits, and a mask that leaves fewer than k items.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> scores = keras.layers.Dense(16)(keras.Input((8,)))
+    >>> tf_relax.layers.RelaxTopK(4)(scores).shape
+    (None, 16)
+    """
+
+    outputs = ("set", "ordered", "index")
+
+    def __init__(
+        self,
+        k: int,
+        output: str = "set",
+        mask: Sequence[Any] | None = None,
+        prior: Any = None,
+        **kwargs: Any,
+    ):
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"RelaxTopK: `k` must be a whole number above 0. Received: {k}")
+        relaxation = TopK(k, ordered=output != "set")
+        super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
+        self.k = k
+        self.mask = checked_mask(self._label(), mask, least=k)
+
+    def _as_logits(self, logits: Any) -> tf.Tensor:
+        return masked(super()._as_logits(logits), self.mask)
+
+    def get_config(self) -> dict[str, Any]:
+        mask = None if self.mask is None else self.mask.tolist()
+        return {**super().get_config(), "k": self.k, "mask": mask}

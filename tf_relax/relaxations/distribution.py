@@ -1,0 +1,160 @@
+"""Any TensorFlow Probability distribution, by its sampler and its density."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tf_relax.relaxations.noise import seed_pair
+from tf_relax.relaxations.relaxation import Draw, Relaxation
+
+tfd = tfp.distributions
+
+
+class Distribution(Relaxation):
+    r"""``b ~ make_distribution(a)``, with derivatives by automatic differentiation.
+
+    Where TensorFlow Probability reparameterises the sampler (explicitly or implicitly, Figurnov et
+    al. 2018), ``b = z`` has a derivative in `a`. Where it does not, nothing but the score is known.
+    The noise of a draw is the seed of the sampler: the same seed gives the same noise to other
+    parameters.
+
+    Args:
+        make_distribution: maps parameters `[batch, *event]` to a `tfp.distributions.Distribution`
+            whose batch shape starts with `[batch]`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> import tensorflow_probability as tfp
+    >>> poisson = Distribution(lambda a: tfp.distributions.Poisson(log_rate=a))
+    >>> poisson.discrete, poisson.probe(tf.TensorShape([None, 3])).reparameterized
+    (True, False)
+    """
+
+    def __init__(self, make_distribution: Callable[[tf.Tensor], Any]):
+        self.make_distribution = make_distribution
+        # Known once the distribution has been made, from the first logits.
+        self.has_relaxation = False
+        self.has_conditional = False
+        self.has_mean = True
+
+    def probe(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Probe:
+        """Makes the distribution once, and notes what it is."""
+        found = _probe(self.make_distribution, tuple(logits_shape.as_list()), tf.as_dtype(dtype))
+        self.discrete = not found.reparameterized and not found.continuous
+        self.has_relaxation = found.reparameterized
+        return found
+
+    def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
+        return self.probe(logits_shape).shape
+
+    def noise_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape([2])
+
+    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
+        pair = seed_pair(seed)
+        bits = tf.random.stateless_uniform(
+            shape, pair, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+        )
+        return tf.reshape(bits, shape)
+
+    def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
+        b = tf.cast(self.make_distribution(a).sample(seed=noise), a.dtype)
+        return Draw(noise=noise, z=b, b=b)
+
+    def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self.relaxed_log_prob(a, draw.b)
+
+    def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        distribution = self.make_distribution(a)
+        return tf.cast(distribution.log_prob(tf.cast(y, distribution.dtype)), a.dtype)
+
+    def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor | None:
+        return kl_divergence(self.make_distribution(a), self.make_distribution(prior))
+
+    def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(a)
+            log_prob = self.relaxed_log_prob(a, tf.stop_gradient(draw.b))
+        return tape.gradient(log_prob, a, unconnected_gradients="zero")
+
+    def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self.score(a, draw)
+
+    def vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(a)
+            z = self.sample(a, draw.noise).z
+        return tape.gradient(z, a, output_gradients=h, unconnected_gradients="zero")
+
+    def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        return z
+
+    def mean(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.make_distribution(a).mean(), a.dtype)
+
+    def mode(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.make_distribution(a).mode(), a.dtype)
+
+
+class Probe(NamedTuple):
+    """What is known of a distribution without drawing from it.
+
+    Attributes:
+        name: its class.
+        shape: of its samples, with `None` for unknown sizes.
+        reparameterized: whether its samples have a derivative in its parameters.
+        continuous: whether its samples are real numbers with a density.
+        rejection: whether it is made of gamma variables, see `Rejection`.
+    """
+
+    name: str
+    shape: tf.TensorShape
+    reparameterized: bool
+    continuous: bool
+    rejection: bool
+
+
+@functools.lru_cache(maxsize=256)
+def _probe(make: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: tf.DType) -> Probe:
+    made: list[Any] = []
+
+    def sample(a: tf.Tensor) -> tf.Tensor:
+        made.append(make(a))
+        return made[-1].sample(seed=[0, 0])
+
+    # Traced, not run: the shapes of a batch of unknown size follow without any numbers.
+    traced = tf.function(sample, autograph=False).get_concrete_function(tf.TensorSpec(shape, dtype))
+    distribution = made[-1]
+    return Probe(
+        name=type(distribution).__name__,
+        shape=traced.output_shapes,
+        reparameterized=distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED,
+        continuous=_is_continuous(distribution),
+        rejection=isinstance(distribution, (tfd.Gamma, tfd.Beta, tfd.Dirichlet)),
+    )
+
+
+def _is_continuous(distribution: Any) -> bool:
+    """Distributions on whole numbers have no bijector onto their support."""
+    if isinstance(distribution, (tfd.Independent, tfd.Sample)):
+        return _is_continuous(distribution.distribution)
+    if not distribution.dtype.is_floating:
+        return False
+    try:
+        return distribution.experimental_default_event_space_bijector() is not None
+    except NotImplementedError:
+        return False
+
+
+def kl_divergence(q: Any, p: Any) -> tf.Tensor | None:
+    """Returns ``KL(q || p)``, or `None` where TensorFlow Probability has no formula for it."""
+    try:
+        return tfd.kl_divergence(q, p)
+    except NotImplementedError:
+        return None
