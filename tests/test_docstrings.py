@@ -25,7 +25,7 @@ PACKAGES = ["", "audit", "callbacks", "estimators", "layers", "losses", "metrics
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_classes_and_functions_show_an_example(package):
     module = importlib.import_module(f"tf_relax.{package}".rstrip("."))
-    abstract = {"Estimator", "Estimate", "Pass", "Passes", "Surrogate", "Stochastic"}
+    abstract = {"Estimator", "Estimate", "Pass", "Passes", "Surrogate", "Stochastic", "Discrete"}
     results = {"Report", "Row"}
     helpers = {"names", "serialize", "deserialize"}
     helpers |= {"is_surrogate_variable", "mark_surrogate_variables", "Stein"}  # of the layers

@@ -33,6 +33,7 @@ from tf_relax.estimators import (
     Rebar,
     Reinforce,
     ReinMax,
+    RejectionReparameterization,
     Relax,
     Reparameterization,
     Rodeo,
@@ -54,6 +55,8 @@ class Row(NamedTuple):
             defined, or where other rows of the same class do it.
         normal: whether it is defined for normal units.
         importance_samples: of the objective that it estimates the gradient of.
+        gamma: whether it is defined for gamma units made by acceptance and rejection, where it is
+            held against the implicit gradients of TensorFlow Probability.
         compiled: whether it is also proved in a graph and under XLA.
     """
 
@@ -63,6 +66,7 @@ class Row(NamedTuple):
     normal: bool = False
     importance_samples: int | None = None
     compiled: bool = True
+    gamma: bool = False
 
     @property
     def samples(self) -> int:
@@ -108,6 +112,7 @@ UNBIASED = [
     Row(Arms(), PATTERNS, STATISTICS, compiled=False),
     Row(Vimco(), OUTCOMES, OUTCOMES, normal=True, importance_samples=2),
     Row(Vimco(), OUTCOMES, None, importance_samples=3, compiled=False),
+    Row(RejectionReparameterization(), None, None, gamma=True),
 ]
 
 BIASED = [

@@ -81,4 +81,5 @@ def test_mutant_is_biased(name, monkeypatch):
 
 def test_every_estimator_has_a_mutant():
     mutated = {type(mutation.estimator) for mutation in MUTATIONS.values()}
-    assert {type(row.estimator) for row in UNBIASED} <= mutated
+    # That of gamma units has its own in test_distributions.
+    assert {type(row.estimator) for row in UNBIASED if not row.gamma} <= mutated

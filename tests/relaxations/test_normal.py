@@ -53,7 +53,7 @@ def test_log_prob_is_that_of_scipy(parameters):
     draw = normal.sample(a, noise)
     mean, log_scale = split(a)
     expected = stats.norm.logpdf(draw.b, mean, np.exp(log_scale))
-    np.testing.assert_allclose(normal.log_prob(a, draw.b), expected, rtol=1e-10)
+    np.testing.assert_allclose(normal.log_prob(a, draw), expected, rtol=1e-10)
 
 
 def test_score_is_the_derivative_of_log_prob(parameters):
@@ -61,7 +61,7 @@ def test_score_is_the_derivative_of_log_prob(parameters):
     draw = normal.sample(a, noise)
     with tf.GradientTape() as tape:
         tape.watch(a)
-        log_prob = normal.log_prob(a, draw.b)  # at a fixed sample
+        log_prob = normal.log_prob(a, draw)  # at a fixed sample
     expected = tape.gradient(log_prob, a)
     np.testing.assert_allclose(normal.score(a, draw), expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(normal.relaxed_score(a, draw), normal.score(a, draw))

@@ -23,6 +23,7 @@ from tf_relax.estimators.pathwise import (
     Reparameterization,
     StraightThrough,
 )
+from tf_relax.estimators.rejection import RejectionReparameterization
 from tf_relax.estimators.rodeo import Rodeo
 from tf_relax.estimators.score_function import Reinforce
 from tf_relax.estimators.vimco import Vimco
@@ -43,6 +44,7 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "reinforce": Reinforce,
     "reinmax": ReinMax,
     "relax": Relax,
+    "rejection": RejectionReparameterization,
     "reparameterization": Reparameterization,
     "rodeo": Rodeo,
     "straight_through": StraightThrough,
@@ -107,6 +109,7 @@ __all__ = [
     "Rebar",
     "ReinMax",
     "Reinforce",
+    "RejectionReparameterization",
     "Relax",
     "Reparameterization",
     "Rodeo",

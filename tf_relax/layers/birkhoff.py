@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from tf_relax.layers.discrete import Discrete
-from tf_relax.relaxations import GumbelMatching, Rounding as RoundingRelaxation
+from tf_relax.relaxations import GumbelMatching
+from tf_relax.relaxations import Rounding as RoundingRelaxation
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -70,8 +71,8 @@ class Rounding(Discrete):
 
     ``z = Sinkhorn(exp M) + nu eps``, ``b`` the permutation nearest to z; Linderman et al. (2018).
     `estimator="concrete"` trains on the paper's ``t z + (1 - t) b`` and is biased; `"dlax"` and the
-    score-function estimators use the density of z and are unbiased. The nearest permutation is found by SciPy on the CPU: the
-    layer turns XLA off.
+    score-function estimators use the density of z and are unbiased. The nearest permutation is
+    found by SciPy on the CPU: the layer turns XLA off.
 
     Args:
         iterations: of Sinkhorn's normalisation.

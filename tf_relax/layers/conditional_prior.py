@@ -9,11 +9,15 @@ import tensorflow as tf
 
 from tf_relax.layers.prior import SAMPLED
 from tf_relax.layers.stochastic import add_per_example_loss
-from tf_relax.relaxations import Bernoulli, Categorical, Sticks
+from tf_relax.relaxations import Bernoulli, Categorical, Relaxation, Sticks
 from tf_relax.relaxations.event import sum_event
 from tf_relax.sites.handler import current_handler
 
-_KINDS = {"bernoulli": Bernoulli(), "categorical": Categorical(), "sticks": Sticks()}
+_KINDS: dict[str, Relaxation] = {
+    "bernoulli": Bernoulli(),
+    "categorical": Categorical(),
+    "sticks": Sticks(),
+}
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -63,7 +67,8 @@ class ConditionalPrior(keras.layers.Layer):
         relaxation = _KINDS[self.kind]
         handler = current_handler()
         sampled = handler is not None and handler.divergence == SAMPLED
-        log_q = relaxation.relaxed_log_prob(a, b) if sampled else -relaxation.entropy(a)
+        entropy = None if sampled else relaxation.entropy(a)
+        log_q = relaxation.relaxed_log_prob(a, b) if entropy is None else -entropy
         add_per_example_loss(self, sum_event(log_q - relaxation.relaxed_log_prob(prior, b)))
         return sample
 

@@ -18,9 +18,9 @@ class RelaxCategorical(Discrete):
     r"""Stochastic choices among categories, on the last axis of the logits.
 
     Returns ``b = argmax(a + G)``, `G` Gumbel, one-hot or as an index (Maddison et al. 2014); with
-    `method="stick_breaking"` the first k of K - 1 logistic sticks with ``a_k + l_k > 0``, ``p(b = k)
-    = sigmoid(a_k) prod_{j<k} sigmoid(-a_j)`` (Linderman et al. 2017), which gives an ordinal flavour
-    to categories. Inside a `tf_relax.RelaxModel` the logits receive an unbiased estimate of
+    `method="stick_breaking"` the first k of K - 1 logistic sticks with ``a_k + l_k > 0``, ``p(b =
+    k) = sigmoid(a_k) prod_{j<k} sigmoid(-a_j)`` (Linderman et al. 2017), which gives an ordinal
+    flavour to categories. Inside a `tf_relax.RelaxModel` the logits receive an unbiased estimate of
     ``d E[f(b)] / da``, by default RELAX (Grathwohl et al. 2018, equation 8 and appendix B).
 
     Args:
@@ -42,7 +42,8 @@ class RelaxCategorical(Discrete):
         `[batch, ..., K]` in the compute dtype, or indices `[batch, ...]`, int32.
 
     Raises:
-        ValueError: for ill-shaped logits, unknown options, and a mask that leaves nothing to choose.
+        ValueError: for ill-shaped logits, unknown options, and a mask that leaves nothing to
+            choose.
 
     Example:
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from tf_relax.layers.discrete import Discrete
-from tf_relax.relaxations import PlackettLuce, SequentialMatching, StickBreakingPermutation
+from tf_relax.relaxations import (
+    PlackettLuce,
+    Relaxation,
+    SequentialMatching,
+    StickBreakingPermutation,
+)
 
-_METHODS = {
+_METHODS: dict[str, Callable[[], Relaxation]] = {
     "plackett_luce": PlackettLuce,
     "stick_breaking": StickBreakingPermutation,
     "matching": SequentialMatching,

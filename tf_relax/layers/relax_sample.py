@@ -60,6 +60,8 @@ class RelaxSample(Stochastic):
     (None, 3)
     """
 
+    relaxation: Distribution
+
     def __init__(
         self,
         make_distribution: Callable[[tf.Tensor], Any],

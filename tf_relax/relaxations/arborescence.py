@@ -18,11 +18,12 @@ class Arborescence(Race):
     r"""The tree of least total arrival time ``x_uv = exp(-z_uv)``, by Edmonds' algorithm.
 
     Every node but the root takes the first edge to arrive from outside of it, whose arrival time is
-    subtracted from those of all the edges it had a choice of; nodes that have chosen each other in a
-    circle become one node, which chooses again (Struminsky et al. 2021, appendix on arborescences). By
-    the memorylessness of exponentials every choice is a race among the edges that enter from
-    outside. All those choices are what is drawn; `b` is the tree that they make. `relax` gives the
-    edges' probabilities in the Gibbs distribution ``p(T) ~ exp(sum z / t)`` (Paulus et al. 2020).
+    subtracted from those of all the edges it had a choice of; nodes that have chosen each other in
+    a circle become one node, which chooses again (Struminsky et al. 2021, appendix on
+    arborescences). By the memorylessness of exponentials every choice is a race among the edges
+    that enter from outside. All those choices are what is drawn; `b` is the tree that they make.
+    `relax` gives the edges' probabilities in the Gibbs distribution ``p(T) ~ exp(sum z / t)``
+    (Paulus et al. 2020).
 
     Args:
         nodes: number of nodes.
@@ -42,9 +43,7 @@ class Arborescence(Race):
       [0. 0. 0.]]]
     """
 
-    def __init__(
-        self, nodes: int, root: int = 0, edges: Sequence[tuple[int, int]] | None = None
-    ):
+    def __init__(self, nodes: int, root: int = 0, edges: Sequence[tuple[int, int]] | None = None):
         self.nodes = nodes
         self.root = root
         self.allowed = _checked(nodes, root, edges)
@@ -87,7 +86,9 @@ class Arborescence(Race):
         # Row v, column c: whether node v is part of the (contracted) node named c.
         member = none[..., tf.newaxis] + tf.eye(self.nodes, dtype=z.dtype)
         source = tf.zeros_like(z)  # row c: the node that c's chosen edge comes from
-        waiting = none + tf.one_hot(self.root, self.nodes, on_value=0.0, off_value=1.0, dtype=z.dtype)
+        waiting = none + tf.one_hot(
+            self.root, self.nodes, on_value=0.0, off_value=1.0, dtype=z.dtype
+        )
         log_waited = tf.fill(tf.shape(z), tf.constant(-1e30, z.dtype))
         chosen, alive = [], []
         for _ in range(self.steps):

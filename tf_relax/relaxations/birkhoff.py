@@ -76,9 +76,9 @@ class GumbelMatching(Relaxation):
     r"""The best assignment under ``z = a + G``, ``b = argmax_P <P, z>``.
 
     Gumbel-Matching, and Gumbel-Sinkhorn as its relaxation, ``relax(z, t) = Sinkhorn(z / t)`` (Mena
-    et al. 2018, sections 3 and 4). Neither ``p(b)`` nor ``z | b`` is known: `score` is that of z, which is one for every
-    function of z, and hence for every function of b (Grathwohl et al. 2018, equation 7). `kl` is
-    that of z, ``a - p + exp(p - a) - 1``, and not less than that of b.
+    et al. 2018, sections 3 and 4). Neither ``p(b)`` nor ``z | b`` is known: `score` is that of z,
+    which is one for every function of z, and hence for every function of b (Grathwohl et al. 2018,
+    equation 7). `kl` is that of z, ``a - p + exp(p - a) - 1``, and not less than that of b.
 
     Args:
         iterations: of Sinkhorn's normalisation.
@@ -120,9 +120,9 @@ class Rounding(Relaxation):
     r"""Normal noise around a doubly stochastic matrix, rounded to the nearest permutation.
 
     ``z = Sinkhorn(exp M) + nu eps``, ``b = argmax_P <P, z>``; Linderman et al. (2018), section 3.2.
-    The parameters are `M` and ``log nu`` side by side on the last axis, `[..., n, 2 n]`. As with `GumbelMatching`,
-    `score` is that of z. `pathwise` is the paper's own relaxation, ``t z + (1 - t) b``; it
-    jumps where b does, and a surrogate must not, so `relax` is z.
+    The parameters are `M` and ``log nu`` side by side on the last axis, `[..., n, 2 n]`. As with
+    `GumbelMatching`, `score` is that of z. `pathwise` is the paper's own relaxation, ``t z + (1 -
+    t) b``; it jumps where b does, and a surrogate must not, so `relax` is z.
 
     Args:
         iterations: of Sinkhorn's normalisation.

@@ -20,9 +20,9 @@ class PlackettLuce(Relaxation):
     r"""The order of ``z = a + G``, largest first: a race of n steps without replacement.
 
     `b` is the permutation matrix whose row i is the item in place i, so ``b @ x`` is x in that
-    order. The formulas are those of `Race` (Gadetsky et al. 2020), rearranged along the sorted items, where
-    every sum over steps is a cumulative one: the cost of everything but the matrix is that of
-    sorting. With sorted z and a, ``L_i = log sum_{j>=i} exp(a_j)``,
+    order. The formulas are those of `Race` (Gadetsky et al. 2020), rearranged along the sorted
+    items, where every sum over steps is a cumulative one: the cost of everything but the matrix is
+    that of sorting. With sorted z and a, ``L_i = log sum_{j>=i} exp(a_j)``,
 
     - ``W_i . h = (1 - exp(z_i - z_{i-1})) u_i``, ``u_i = h_i + exp(z_{i+1} - z_i) u_{i+1}``;
     - ``sum_i pi_ij q_i = exp(a_j - L_j) s_j``, ``s_j = q_j + exp(L_j - L_{j-1}) s_{j-1}``.
@@ -99,7 +99,11 @@ class PlackettLuce(Relaxation):
         return _unsort(h - tf.exp(a - rate) * s, draw.trace)  # all items are chosen: W sums to 1
 
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-        return tfp.math.soft_sorting_matrix(z, temperature)
+        # SoftSort, Prillo and Eisenschlos (2020), equation 3: only differences of neighbours count,
+        # so that float32 holds it at any z (NeuralSort adds up the differences of all).
+        ordered = tf.sort(z, direction="DESCENDING")
+        apart = tf.abs(ordered[..., :, tf.newaxis] - z[..., tf.newaxis, :])
+        return tf.nn.softmax(-apart / temperature)
 
     def index(self, draw: Draw) -> tf.Tensor:
         return draw.trace

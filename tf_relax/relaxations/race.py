@@ -179,7 +179,13 @@ def soft_race(z: tf.Tensor, temperature: tf.Tensor, steps: int) -> tf.Tensor:
     y = []
     for row in rows:
         y.append(tf.nn.softmax((row + left) / temperature))
-        left += tf.math.log1p(-tf.minimum(y[-1], 1 - 1e-6))
+        largest = y[-1] >= tf.reduce_max(y[-1], axis=-1, keepdims=True)
+        others = tf.reduce_sum(
+            tf.where(largest, tf.zeros_like(y[-1]), y[-1]), axis=-1, keepdims=True
+        )
+        # 1 - y is the sum of the others where it would cancel; with ties nothing does.
+        lone = largest & (tf.reduce_max(y[-1], axis=-1, keepdims=True) > 0.5)
+        left += tf.math.log(tf.maximum(tf.where(lone, others, 1 - y[-1]), 1e-30))
     return tf.stack(y, axis=-2)
 
 

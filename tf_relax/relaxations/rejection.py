@@ -1,4 +1,4 @@
-"""Gamma, beta and Dirichlet samples by acceptance and rejection, and what remains of a derivative."""
+"""Gamma, beta and Dirichlet samples by acceptance and rejection."""
 
 from __future__ import annotations
 
@@ -122,4 +122,3 @@ def _h(eps: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 
 def _h_inverse(gamma: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(9 * alpha - 3) * (tf.pow(gamma / (alpha - 1 / 3), 1 / 3) - 1)
-

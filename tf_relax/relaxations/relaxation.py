@@ -50,7 +50,7 @@ class Relaxation(abc.ABC):
     has_mean: bool = False
     supports_jit: bool = True
 
-    def check_event(self, event_shape: tf.TensorShape) -> None:
+    def check_event(self, event_shape: tf.TensorShape) -> None:  # noqa: B027
         """Raises a ValueError that says which event shape of the logits is expected."""
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:

@@ -17,9 +17,9 @@ from tf_relax.relaxations.race import Race, Trace
 class SpanningTree(Race):
     r"""The maximum spanning tree under ``z = a + G``: edges race, and die when they close a cycle.
 
-    Struminsky et al. (2021), appendix on spanning trees. The order in which Kruskal's algorithm takes the edges
-    is part of what is drawn. `relax` gives the edges' probabilities in the Gibbs distribution
-    ``p(T) ~ exp(sum_{e in T} z_e / t)`` (Paulus et al. 2020).
+    Struminsky et al. (2021), appendix on spanning trees. The order in which Kruskal's algorithm
+    takes the edges is part of what is drawn. `relax` gives the edges' probabilities in the Gibbs
+    distribution ``p(T) ~ exp(sum_{e in T} z_e / t)`` (Paulus et al. 2020).
 
     Args:
         edges: pairs of nodes, numbered from 0, `[edges, 2]`.
@@ -123,8 +123,8 @@ def complete_graph(num_edges: int) -> list[tuple[int, int]]:
     nodes = (1 + math.isqrt(1 + 8 * num_edges)) // 2
     if nodes * (nodes - 1) // 2 != num_edges or nodes < 2:
         raise ValueError(
-            f"expects one logit per edge of a complete graph, n (n - 1) / 2 of them, and {num_edges} "
-            "is no such number: pass `edges`, or the right number of logits"
+            "expects one logit per edge of a complete graph, n (n - 1) / 2 of them, and "
+            f"{num_edges} is no such number: pass `edges`, or the right number of logits"
         )
     return [(u, v) for u in range(nodes) for v in range(u + 1, nodes)]
 
@@ -142,7 +142,7 @@ def _checked(edges: Sequence[tuple[int, int]]) -> np.ndarray:
     if parts > 1:
         apart = np.flatnonzero(label != label[0])
         raise ValueError(
-            f"the graph is not connected, so it has no spanning tree: nodes {apart.tolist()} cannot "
-            "be reached from node 0"
+            f"the graph is not connected, so it has no spanning tree: nodes "
+            f"{apart.tolist()} cannot be reached from node 0"
         )
     return pairs

@@ -184,7 +184,9 @@ def _surrogate_variables(model: Any) -> list[keras.Variable]:
     wanted = {
         id(variable)
         for layer in model.stochastic_layers
-        for variable in model.estimator.surrogate_variables(layer, model.relaxable and layer.relaxable)
+        for variable in model.estimator.surrogate_variables(
+            layer, model.relaxable and layer.relaxable
+        )
     }
     return [v for v in model.trainable_variables if id(v) in wanted]
 
@@ -301,9 +303,9 @@ def _check_coupling(
     tape: tf.GradientTape,
 ) -> None:
     """Finds what per-example values cannot express: batch statistics and shared losses."""
-    outputs = [site.output for site in sites]
+    outputs: list[Any] = [site.output for site in sites]
     if tf.executing_eagerly():
-        outputs = [output for output in outputs if output.dtype.is_floating]
+        outputs = [output for output in outputs if output.dtype.is_floating]  # not indices
 
     def depends(target: tf.Tensor) -> bool:
         if tf.executing_eagerly():
