@@ -93,6 +93,10 @@ class Race(Relaxation):
 
     def outcomes(self, event_shape: tf.TensorShape) -> np.ndarray | None:
         """Lists all races of a single event: after every choice, whoever is alive may win next."""
+        with tf.init_scope():  # numbers, even while a graph is being built
+            return self._enumerated(event_shape)
+
+    def _enumerated(self, event_shape: tf.TensorShape) -> np.ndarray | None:
         nobody = self.run(tf.zeros((1, *event_shape), tf.float64)).chosen
         if nobody.shape.rank > 3:
             return None
