@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tf_relax
 from tests.estimators.one_bernoulli import exact_gradient, integrated_estimate, one_bernoulli
@@ -67,10 +68,16 @@ def test_trains_and_saves(build, jit_compile, tmp_path):
 CONTINUOUS = ("lax", "reparameterization")
 
 
+def gamma(a):
+    return tfp.distributions.Gamma(tf.exp(a), 1.0)
+
+
 @pytest.mark.parametrize("estimator", tf_relax.estimators.names())
 def test_every_estimator_trains(estimator):
     if estimator in CONTINUOUS:
         model = functional(tf_relax.layers.RelaxNormal(prior="standard", seed=0), parameters=8)
+    elif estimator == "rejection":
+        model = functional(tf_relax.layers.RelaxSample(gamma, sampler="rejection", seed=0))
     elif estimator == "exact":
         model = functional(parameters=2, dropout=None)
     else:

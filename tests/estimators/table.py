@@ -55,9 +55,8 @@ class Row(NamedTuple):
             defined, or where other rows of the same class do it.
         normal: whether it is defined for normal units.
         importance_samples: of the objective that it estimates the gradient of.
-        gamma: whether it is defined for gamma units made by acceptance and rejection, where it is
-            held against the implicit gradients of TensorFlow Probability.
         compiled: whether it is also proved in a graph and under XLA.
+        gamma: whether it is for gamma units made by acceptance and rejection.
     """
 
     estimator: Estimator
@@ -128,6 +127,7 @@ BIASED = [
 ROWS = [*UNBIASED, *BIASED]
 BERNOULLI = [row for row in UNBIASED if row.one_unit]
 NORMAL = [row for row in UNBIASED if row.normal]
+GAMMA = [row for row in UNBIASED if row.gamma]
 
 
 def on_two_layers(*ways: str) -> list[Row]:

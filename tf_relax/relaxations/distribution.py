@@ -131,11 +131,12 @@ def _probe(make: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: tf.
     # Traced, not run: the shapes of a batch of unknown size follow without any numbers.
     traced = tf.function(sample, autograph=False).get_concrete_function(tf.TensorSpec(shape, dtype))
     distribution = made[-1]
+    reparameterized = distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
     return Probe(
         name=type(distribution).__name__,
         shape=traced.output_shapes,
-        reparameterized=distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED,
-        continuous=_is_continuous(distribution),
+        reparameterized=reparameterized,
+        continuous=reparameterized or _is_continuous(distribution),
         rejection=isinstance(distribution, (tfd.Gamma, tfd.Beta, tfd.Dirichlet)),
     )
 
