@@ -105,7 +105,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--steps", type=int, default=10_000, help="of training")
     parser.add_argument("--surrogate-steps", type=int, default=3_000, help="at the fixed model")
     parser.add_argument("--draws", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--audit", action="store_true", help="audit the trained model instead")
     arguments = parser.parse_args(argv)
 
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         print(report)
         return report.to_dict()
     result: dict[str, list[tuple[float, float]]] = {name: [] for name in arguments.estimators}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         one = measure(
             images,
             seed,
