@@ -3,6 +3,8 @@
 `load` is all that a script needs:
 
     train, validation, test = datasets.load("mnist", path=arguments.data, binarize="fixed")
+
+`labels` returns what the images show, in the same order.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 NAMES = ("digits", "mnist", "fashion_mnist", "omniglot")
+LABELLED = NAMES[:3]
 BINARIZATIONS = ("fixed", "threshold", "dynamic")
 
 # The last training images are held out. For Omniglot this leaves 23,000 images to train on.
@@ -81,10 +84,40 @@ def load(
         generator = np.random.default_rng(0)
         train, test = bernoulli(train, generator), bernoulli(test, generator)
 
-    split = len(train) - min(_VALIDATION[name], len(train) // 6)
+    split = _split(name, len(train))
     validation = train[split:]
     train = (grey_train if binarize == "dynamic" else train)[:split]
     return train, validation, test
+
+
+def labels(
+    name: str, path: str | os.PathLike | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loads the labels of the images that `load` returns.
+
+    Args:
+        name: `"digits"`, `"mnist"` or `"fashion_mnist"`; Omniglot's images come without.
+        path: as for `load`; the file needs the arrays `y_train` and `y_test` too.
+
+    Returns:
+        Training, validation and test labels: int32 arrays `[images]`.
+    """
+    if name not in LABELLED:
+        raise ValueError(f"No labels for {name!r}: choose one of {', '.join(LABELLED)}.")
+    if name == "digits":
+        train, test = _digits("target")
+    elif path is not None:
+        train, test = _local(name, Path(path).expanduser(), "y")
+    else:
+        train, test = _download(name, "y")
+    train, test = train.astype(np.int32), test.astype(np.int32)
+    split = _split(name, len(train))
+    return train[:split], train[split:], test
+
+
+def _split(name: str, count: int) -> int:
+    """Returns how many of the images are left to train on."""
+    return count - min(_VALIDATION[name], count // 6)
 
 
 def bernoulli(intensities: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -107,36 +140,39 @@ def _intensities(images: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def _digits(part: str = "images") -> tuple[np.ndarray, np.ndarray]:
     # Imported where needed: nothing else here asks for scikit-learn.
     from sklearn.datasets import load_digits
 
-    images = load_digits().images / 16
+    digits = load_digits()
+    array = digits.images / 16 if part == "images" else digits[part]
     # Consecutive images have one writer: a plain cut would test on other hands than it trained on.
-    images = images[np.random.default_rng(0).permutation(len(images))]
-    return images[:-200], images[-200:]
+    array = array[np.random.default_rng(0).permutation(len(array))]
+    return array[:-200], array[-200:]
 
 
-def _local(name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _local(name: str, path: Path, letter: str = "x") -> tuple[np.ndarray, np.ndarray]:
     file = path / f"{name}.npz" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(
             f"There is no file {file}. Give --data an .npz file with the arrays x_train and x_test "
             f"or a folder that holds {name}.npz, or leave it out to download the images."
         )
-    return _read_npz(file)
+    return _read_npz(file, letter)
 
 
-def _read_npz(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_npz(file: Path, letter: str = "x") -> tuple[np.ndarray, np.ndarray]:
     if not zipfile.is_zipfile(file):
         raise ValueError(f"{file} is not an .npz file: write one with numpy.savez_compressed.")
     with np.load(file) as arrays:
-        if missing := {"x_train", "x_test"}.difference(arrays):
+        names = f"{letter}_train", f"{letter}_test"
+        if missing := set(names).difference(arrays):
+            kind = "images" if letter == "x" else "labels"
             raise ValueError(
                 f"{file} has no array {' and no array '.join(sorted(missing))}, only "
-                f"{', '.join(arrays)}. Name the images x_train and x_test."
+                f"{', '.join(arrays)}. Name the {kind} {' and '.join(names)}."
             )
-        train, test = arrays["x_train"], arrays["x_test"]
+        train, test = (arrays[name] for name in names)
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(
             f"{file} has training images of shape {train.shape[1:]} and test images of shape "
@@ -145,15 +181,16 @@ def _read_npz(file: Path) -> tuple[np.ndarray, np.ndarray]:
     return train, test
 
 
-def _download(name: str) -> tuple[np.ndarray, np.ndarray]:
+def _download(name: str, letter: str = "x") -> tuple[np.ndarray, np.ndarray]:
     # Imported where needed: reading a local file should not wait for TensorFlow to start.
     import keras
 
     if name == "omniglot":
         return _omniglot()
     with _remedy(name):
-        (train, _), (test, _) = getattr(keras.datasets, name).load_data()
-    return train, test
+        train, test = getattr(keras.datasets, name).load_data()
+    column = "xy".index(letter)
+    return train[column], test[column]
 
 
 @contextlib.contextmanager

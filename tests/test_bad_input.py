@@ -156,7 +156,7 @@ def test_fewer_than_one_sample(estimator, argument, value):
 # ------------------------------------------------------------------------------ wrong couples
 
 REFUSED = {
-    RelaxBernoulli: {"lax", "reparameterization"},
+    RelaxBernoulli: {"lax", "rejection", "reparameterization"},
     RelaxNormal: {
         "arms",
         "concrete",
@@ -167,6 +167,7 @@ REFUSED = {
         "muprop",
         "rebar",
         "reinmax",
+        "rejection",
         "relax",
         "rodeo",
         "straight_through",
@@ -628,6 +629,7 @@ DIFFERENTIATING = {
     "muprop",
     "rebar",
     "reinmax",
+    "rejection",
     "reparameterization",
     "rodeo",
     "straight_through",

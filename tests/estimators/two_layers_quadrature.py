@@ -12,7 +12,7 @@ import tf_relax
 from tests.estimators.learned import set_learned
 from tests.oracles import binary_strings, conditional_noise, logistic_rule, product_grid
 from tf_relax.estimators import Estimate, Passes
-from tf_relax.sites import Handler
+from tf_relax.sites import Handler, Site
 
 X = np.array([[0.5, -1.0], [1.5, 0.25]])
 Y = np.array([[0.3], [-0.2]])
@@ -27,7 +27,9 @@ class Forced(Handler):
 
     def visit(self, layer, logits, context):
         self.logits.append(logits)
-        return tf.cast(self.samples[len(self.logits) - 1], logits.dtype), logits
+        b = tf.cast(self.samples[len(self.logits) - 1], logits.dtype)
+        draw = tf_relax.relaxations.Draw(noise=b, z=b, b=b)
+        return Site(layer, layer.name, logits, context, draw, output=b)
 
 
 class UnweightedPass:

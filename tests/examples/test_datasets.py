@@ -182,6 +182,42 @@ def test_keras_sets_are_read_as_keras_returns_them(monkeypatch, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_labels_are_those_of_the_images(mnist):
+    file, arrays = mnist
+    train, validation, test = datasets.labels("mnist", file)
+    np.testing.assert_array_equal(np.concatenate([train, validation]), arrays["y_train"])
+    np.testing.assert_array_equal(test, arrays["y_test"])
+    assert [len(part) for part in (train, validation, test)] == [50, 10, 12]
+
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    known = {image.tobytes(): y for image, y in zip(digits.images, digits.target, strict=True)}
+    parts = zip(datasets.load("digits", binarize=None), datasets.labels("digits"), strict=True)
+    for images, labels in parts:
+        assert labels.dtype == np.int32
+        of_images = [known[np.float64(image * 16).tobytes()] for image in images]
+        np.testing.assert_array_equal(labels, of_images)
+
+
+def test_downloaded_labels(monkeypatch, mnist):
+    file, arrays = mnist
+    pairs = tuple((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", lambda: pairs)
+    for one, other in zip(
+        datasets.labels("fashion_mnist"), datasets.labels("mnist", file), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_missing_labels_name_the_remedy(tmp_path):
+    write_mnist(tmp_path / "mnist.npz", y_test=None)
+    with pytest.raises(ValueError, match=r"no array y_test, only .*labels y_train and y_test"):
+        datasets.labels("mnist", tmp_path)
+    with pytest.raises(ValueError, match="choose one of digits, mnist, fashion_mnist"):
+        datasets.labels("omniglot")
+
+
 def drawing(character, index):
     """A 105 x 105 drawing as Omniglot stores it: one bit per pixel, black strokes on white."""
     image = Image.new("1", (105, 105), 1)

@@ -208,11 +208,17 @@ def require_conditional(estimator: Estimator, layer: Any) -> None:
     """Raises a ValueError unless ``p(b | a)`` is known and ``z | b`` can be drawn."""
     require_discrete(estimator, layer)
     if not layer.relaxation.has_conditional:
-        remedy = "'dlax', 'reinforce'" if layer.relaxation.has_relaxation else "'reinforce'"
         raise ValueError(
             f"{estimator} draws z given b, which is not known for {type(layer).__name__} "
-            f"'{layer.name}'. Use {remedy} or 'leave_one_out'."
+            f"'{layer.name}'. Use {_remedy(layer)} or 'leave_one_out'."
         )
+
+
+def _remedy(layer: Any) -> str:
+    """Names the quietest unbiased estimator that goes with discrete samples."""
+    if layer.relaxation.has_conditional:
+        return "'relax'"
+    return "'dlax'" if layer.relaxation.has_relaxation else "'reinforce'"
 
 
 def require_relaxation(estimator: Estimator, layer: Any) -> None:
@@ -230,7 +236,7 @@ def require_mean(estimator: Estimator, layer: Any) -> None:
     if not layer.relaxation.has_mean or not layer.relaxation.has_relaxation:
         raise ValueError(
             f"{estimator} needs the mean of the samples, which is not known for "
-            f"{type(layer).__name__} '{layer.name}'. Use 'relax' or 'leave_one_out'."
+            f"{type(layer).__name__} '{layer.name}'. Use {_remedy(layer)} or 'leave_one_out'."
         )
 
 
@@ -239,7 +245,7 @@ def require_continuous(estimator: Estimator, layer: Any) -> None:
     if layer.relaxation.discrete:
         raise ValueError(
             f"{estimator} differentiates the sample itself, and {type(layer).__name__} "
-            f"'{layer.name}' draws discrete ones. Use 'relax' or 'dlax'."
+            f"'{layer.name}' draws discrete ones. Use {_remedy(layer)}, or 'leave_one_out'."
         )
     require_relaxation(estimator, layer)
 

@@ -45,8 +45,8 @@ class RejectionReparameterization(Estimator):
         if not isinstance(layer.relaxation, Rejection):
             raise ValueError(
                 f"{self} is for samples made by acceptance and rejection, and "
-                f"{type(layer).__name__} '{layer.name}' does not draw such. Use "
-                "RelaxSample(..., sampler='rejection'), or another estimator."
+                f"{type(layer).__name__} '{layer.name}' does not draw such. Use 'reinforce' or "
+                "another estimator, or RelaxSample(..., sampler='rejection')."
             )
 
     def output(self, site: Site) -> tf.Tensor:

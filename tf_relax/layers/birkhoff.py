@@ -27,6 +27,9 @@ class GumbelSinkhorn(Discrete):
         iterations: of Sinkhorn's normalisation.
         temperature: initial temperature t of the relaxation in surrogates; learned.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
+        noise_scale: s in ``z = a + s G``, which takes the place of ``a + G``. Below 1, training
+            explores less; at 0 the layer is the best assignment itself and Sinkhorn's relaxation of
+            it, for `"concrete"` and `"gumbel_straight_through"` alone. Priors need 1.
         **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
             scale, surrogate, inference, seed, check_numerics, name, dtype.
 
@@ -39,7 +42,8 @@ class GumbelSinkhorn(Discrete):
         Permutation matrices `[batch, ..., n, n]` in the compute dtype.
 
     Raises:
-        ValueError: for ill-shaped logits.
+        ValueError: for ill-shaped logits, for a `noise_scale` that is negative, or other than 1
+            with a prior, and in training at 0 with an estimator that needs the density of z.
 
     Example:
 
@@ -54,15 +58,26 @@ class GumbelSinkhorn(Discrete):
         iterations: int = 20,
         prior: Any = None,
         temperature: float = 1.0,
+        noise_scale: float = 1.0,
         **kwargs: Any,
     ):
-        super().__init__(
-            relaxation=GumbelMatching(iterations), prior=prior, temperature=temperature, **kwargs
-        )
+        relaxation = GumbelMatching(iterations, noise_scale, name="GumbelSinkhorn")
+        super().__init__(relaxation=relaxation, prior=prior, temperature=temperature, **kwargs)
+        relaxation.name = self._label()
+        if prior is not None and noise_scale != 1:
+            raise ValueError(
+                f"{self._label()}: the divergence from a prior is that of Gumbels of scale 1. Use "
+                f"noise_scale=1, or prior=None. Received: noise_scale={noise_scale}"
+            )
         self.iterations = iterations
+        self.noise_scale = noise_scale
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "iterations": self.iterations}
+        return {
+            **super().get_config(),
+            "iterations": self.iterations,
+            "noise_scale": self.noise_scale,
+        }
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -105,6 +120,11 @@ class Rounding(Discrete):
             )
         super().__init__(relaxation=RoundingRelaxation(iterations), **kwargs)
         self.iterations = iterations
+
+    @property
+    def objective_variables(self) -> list[keras.Variable]:
+        """The scale alone: what stands for z in a surrogate is z, at any temperature."""
+        return [self.scale]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "iterations": self.iterations}

@@ -63,6 +63,7 @@ class Discrete(Stochastic):
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
         super().build(logits_shape, context_shape)
+        self._check_broadcasts("prior", self.prior, logits_shape)
         if self.prior is None:
             return
         self.kl_weight = self.add_weight(
@@ -87,6 +88,17 @@ class Discrete(Stochastic):
                 dtype=self.noise_dtype,
                 autocast=False,
                 name="prior_logits",
+            )
+
+    def _check_broadcasts(self, name: str, value: Any, logits_shape: Any) -> None:
+        """Raises a ValueError if numbers per logit do not fit the event."""
+        event = tuple(logits_shape[1:])
+        shape = value.shape if isinstance(value, np.ndarray) else ()
+        pairs = zip(reversed(shape), reversed(event), strict=False)
+        if len(shape) > len(event) or any(k not in (1, n) and n is not None for k, n in pairs):
+            raise ValueError(
+                f"{self._label()}: `{name}` has the shape {shape}, which does not broadcast to "
+                f"{event}, that of the logits of one example."
             )
 
     @property

@@ -75,6 +75,10 @@ class RelaxCategorical(Discrete):
         if mask is not None and method != "gumbel":
             raise ValueError(f"{self._label()}: a mask needs method='gumbel'.")
 
+    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
+        super().build(logits_shape, context_shape)
+        self._check_broadcasts("mask", self.mask, logits_shape)
+
     def _as_logits(self, logits: Any) -> tf.Tensor:
         return masked(super()._as_logits(logits), self.mask)
 

@@ -107,7 +107,16 @@ class RelaxSample(Stochastic):
         self.boosts = boosts
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
-        found = self.relaxation.probe(tf.TensorShape(logits_shape), self.noise_dtype)
+        shape = tf.TensorShape(logits_shape)
+        try:
+            found = self.relaxation.probe(shape, self.noise_dtype)
+        except TypeError as error:
+            raise TypeError(f"{self._label()}: {error}") from None
+        if found.shape.rank == 0 or not found.shape[:1].is_compatible_with(shape[:1]):
+            raise ValueError(
+                f"{self._label()}: samples of `make_distribution` must have the shape "
+                f"[batch, ...], and for parameters of shape {shape} they have {found.shape}."
+            )
         if self.sampler == "rejection" and not found.rejection:
             raise ValueError(
                 f"{self._label()}: sampler='rejection' is for Gamma, Beta and Dirichlet, and "

@@ -66,6 +66,10 @@ class RelaxTopK(Discrete):
         self.k = k
         self.mask = checked_mask(self._label(), mask, least=k)
 
+    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
+        super().build(logits_shape, context_shape)
+        self._check_broadcasts("mask", self.mask, logits_shape)
+
     def _as_logits(self, logits: Any) -> tf.Tensor:
         return masked(super()._as_logits(logits), self.mask)
 

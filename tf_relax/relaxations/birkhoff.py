@@ -80,15 +80,28 @@ class GumbelMatching(Relaxation):
     which is one for every function of z, and hence for every function of b (Grathwohl et al. 2018,
     equation 7). `kl` is that of z, ``a - p + exp(p - a) - 1``, and not less than that of b.
 
+    With a `noise_scale` s other than 1, ``z = a + s G``, and the score is ``(1 - exp(-G)) / s``.
+    Without noise (s = 0) z has no density, hence no score.
+
     Args:
         iterations: of Sinkhorn's normalisation.
+        noise_scale: s, at least 0.
+        name: who is to blame in error messages.
     """
 
     has_conditional = False
     supports_jit = False
 
-    def __init__(self, iterations: int = 20):
+    def __init__(
+        self, iterations: int = 20, noise_scale: float = 1.0, name: str = "GumbelMatching"
+    ):
+        if not 0 <= noise_scale < float("inf"):
+            raise ValueError(
+                f"{name}: `noise_scale` must be finite and at least 0. Received: {noise_scale}"
+            )
         self.iterations = iterations
+        self.noise_scale = noise_scale
+        self.name = name
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         check_square(event_shape, 1)
@@ -97,20 +110,31 @@ class GumbelMatching(Relaxation):
         return gumbel(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
-        z = a + noise
+        z = a + self.noise_scale * noise
         return Draw(noise=noise, z=z, b=assignment(z))
 
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         raise NotImplementedError("The probability of a Gumbel matching is not known.")
 
     def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor:
+        if self.noise_scale != 1:
+            raise ValueError(
+                f"{self.name}: the divergence is that of Gumbels of scale 1. Use noise_scale=1. "
+                f"Received: {self.noise_scale}"
+            )
         return a - prior + tf.math.expm1(prior - a)
 
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         return self.relaxed_score(a, draw)
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return -tf.math.expm1(-draw.noise)
+        if self.noise_scale == 0:
+            raise ValueError(
+                f"{self.name} has noise_scale=0: without noise there is no density, and no score "
+                "to estimate a gradient with. Use 'concrete' or 'gumbel_straight_through', or a "
+                "noise_scale above 0."
+            )
+        return -tf.math.expm1(-draw.noise) / self.noise_scale
 
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
         return sinkhorn(z / temperature, self.iterations)

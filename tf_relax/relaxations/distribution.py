@@ -126,6 +126,11 @@ def _probe(make: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: tf.
 
     def sample(a: tf.Tensor) -> tf.Tensor:
         made.append(make(a))
+        if not isinstance(made[-1], tfd.Distribution):
+            raise TypeError(
+                "`make_distribution` must return a `tfp.distributions.Distribution`. "
+                f"Received: {made[-1]!r}"
+            )
         return made[-1].sample(seed=[0, 0])
 
     # Traced, not run: the shapes of a batch of unknown size follow without any numbers.
@@ -145,6 +150,8 @@ def _is_continuous(distribution: Any) -> bool:
     """Distributions on whole numbers have no bijector onto their support."""
     if isinstance(distribution, (tfd.Independent, tfd.Sample)):
         return _is_continuous(distribution.distribution)
+    if isinstance(distribution, tfd.MixtureSameFamily):
+        return _is_continuous(distribution.components_distribution)
     if not distribution.dtype.is_floating:
         return False
     try:

@@ -106,7 +106,7 @@ class PlackettLuce(Relaxation):
         return tf.nn.softmax(-apart / temperature)
 
     def index(self, draw: Draw) -> tf.Tensor:
-        return draw.trace
+        return super().index(draw) if draw.trace is None else draw.trace
 
 
 def _matrix(order: tf.Tensor, a: tf.Tensor) -> tf.Tensor:

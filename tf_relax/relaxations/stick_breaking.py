@@ -69,10 +69,10 @@ class StickBreakingPermutation(Relaxation):
         return consulted(draw.b) * _bernoulli.log_prob(a, _bits(draw))
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        # Every stick counts by how open its row and its column still are.
-        free = 1 - tf.cumsum(y, axis=-2, exclusive=True)[..., :-1, :-1]
-        open_ = 1 - tf.cumsum(y, axis=-1, exclusive=True)[..., :-1, :-1]
-        return free * open_ * _bernoulli.relaxed_log_prob(a, y[..., :-1, :-1])
+        # (u - l) log Bernoulli(beta; a) with beta = (y - l) / (u - l): exact at hard samples.
+        lower, upper = _bounds(y)
+        free = (upper - lower)[..., :-1, :-1]
+        return (y - lower)[..., :-1, :-1] * a - free * tf.nn.softplus(a)
 
     def uniform_logits(self, event_shape: tf.TensorShape) -> np.ndarray:
         # Consulted sticks of a row lie among the columns that are left, which depends on the rows
@@ -126,13 +126,17 @@ def break_sticks(beta: tf.Tensor) -> tf.Tensor:
 
 def consulted(b: tf.Tensor) -> tf.Tensor:
     """Returns 1 for sticks that had something to decide, ``u > l``, `[..., n - 1, n - 1]`."""
-    row_rest = 1 - tf.cumsum(b, axis=-1, exclusive=True)
-    column_rest = 1 - tf.cumsum(b, axis=-2, exclusive=True)
-    columns_after = tf.cumsum(column_rest, axis=-1, exclusive=True, reverse=True)
-    upper = tf.minimum(row_rest, column_rest)
-    lower = tf.maximum(row_rest - columns_after, 0)
+    lower, upper = _bounds(b)
     # At hard samples all of these are whole numbers.
     return tf.stop_gradient(tf.cast(upper - lower > 0.5, b.dtype))[..., :-1, :-1]
+
+
+def _bounds(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the least and the most that entries could be, given those before them."""
+    row_rest = 1 - tf.cumsum(x, axis=-1, exclusive=True)
+    column_rest = 1 - tf.cumsum(x, axis=-2, exclusive=True)
+    columns_after = tf.cumsum(column_rest, axis=-1, exclusive=True, reverse=True)
+    return tf.maximum(row_rest - columns_after, 0), tf.minimum(row_rest, column_rest)
 
 
 def _bits(draw: Draw) -> Draw:
