@@ -1,0 +1,458 @@
+"""Architecture search: which operation belongs on which edge of a small convolutional cell?
+
+A cell has nodes 0 (its input) to 3 (its output), and an edge from every node to every later one. An
+edge is zero, the identity, a convolution or a pooling; a node is the sum of what its edges bring.
+`RelaxCategorical` draws one operation per edge from trainable logits, and `fit` with
+`estimator="relax"` trains these logits together with the weights of all operations on
+
+    E[cross-entropy(b) + price * multiplications(b)],    b ~ prod_e Categorical(logits_e).
+
+Every example of a batch draws an architecture of its own, as the layers do by default. Sharing one
+per batch would compute the chosen operations only; but a batch would hold one sample of b instead
+of 64, which makes the logits' gradient noisier, and the operations are cheap here. It is also why
+the cell has no batch normalization: that would mix examples that went through other architectures.
+
+    python examples/architecture_search.py
+    python examples/architecture_search.py --dataset mnist --steps 2000
+
+The table compares estimators by what they find: the mode of the architecture is trained from
+scratch, next to random architectures and to the cell with all operations on all edges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+import tf_relax
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+NODES = 4
+EDGES = [(source, target) for target in range(NODES) for source in range(target)]
+OPERATIONS = ("zero", "identity", "max pool", "mean pool", "conv 3x3", "conv 5x5")
+CHANNELS = 8
+CLASSES = 10
+ESTIMATORS = ("relax", "leave_one_out", "reinforce", "concrete")
+Edges = Sequence[Sequence[str]]  # the operations on every edge, in the order of EDGES
+
+
+class Data(NamedTuple):
+    """Images `[n, side, side, 1]` in [0, 1], and their labels."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+class Found(NamedTuple):
+    """What one search ended with."""
+
+    estimator: str
+    architecture: list[str]
+    probabilities: np.ndarray  # [time, edges, operations]
+    shared_accuracy: float  # of the mode, with the weights that all architectures share
+    objective: float  # expected over architectures
+    seconds: float
+
+
+class Row(NamedTuple):
+    """One network, or several with the same role, trained from scratch."""
+
+    name: str
+    accuracy: np.ndarray  # one per network
+    multiplications: np.ndarray
+
+
+def load(dataset: str, path: str | None, seed: int) -> Data:
+    """Loads labelled digits of 8 x 8 pixels, or MNIST at half its resolution."""
+    if dataset == "digits":
+        images, labels = load_digits(return_X_y=True)
+        images = (images / 16).reshape(-1, 8, 8, 1).astype("float32")
+        order = np.random.default_rng(seed).permutation(len(images))
+        train, test = order[:-500], order[-500:]
+        return Data(images[train], labels[train], images[test], labels[test])
+    if path is None:
+        (train, train_labels), (test, test_labels) = keras.datasets.mnist.load_data()
+    else:
+        with np.load(path) as file:
+            train, train_labels, test, test_labels = (
+                file[name] for name in ("x_train", "y_train", "x_test", "y_test")
+            )
+
+    def halve(images: np.ndarray) -> np.ndarray:
+        return (images.reshape(-1, 14, 2, 14, 2).mean((2, 4)) / 255).astype("float32")[..., None]
+
+    return Data(halve(train), train_labels, halve(test), test_labels)
+
+
+def multiplications(operation: str, side: int) -> int:
+    """Counts the multiplications of an operation per image."""
+    kernel = {"conv 3x3": 3, "conv 5x5": 5}.get(operation, 0)
+    return (kernel * side * CHANNELS) ** 2
+
+
+def prune(architecture: Sequence[str]) -> list[str]:
+    """Replaces by zero what no path from the input to the output goes through."""
+    alive = [edge for edge, name in zip(EDGES, architecture, strict=True) if name != "zero"]
+    fed, read = {0}, {NODES - 1}
+    for source, target in alive:  # sorted by target: a node's own edges come before its readers
+        fed |= {target} if source in fed else set()
+    for source, target in reversed(alive):
+        read |= {source} if target in read else set()
+    return [
+        str(name) if source in fed and target in read else "zero"
+        for (source, target), name in zip(EDGES, architecture, strict=True)
+    ]
+
+
+class Cell(layers.Layer):
+    """Applies the operations on its edges; an edge that has several gives their weighted sum.
+
+    Call arguments:
+        features: `[batch, side, side, channels]`.
+        weights: `[batch, edges, operations]`, or `None` for the mean.
+    """
+
+    def __init__(self, edges: Edges, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.edges = [[name for name in names if name != "zero"] for names in edges]
+        # Keras tracks the layers of a flat list.
+        self.operations = [make_operation(name) for names in self.edges for name in names]
+
+    def build(self, features_shape: Any, weights_shape: Any = None) -> None:
+        for operation in self.operations:
+            operation.build(features_shape)
+
+    def call(self, features: Any, weights: Any = None) -> Any:
+        # A product, so that a cell without a path still has a gradient: zero.
+        nodes = [features] + [0.0 * features] * (NODES - 1)
+        operations = iter(self.operations)
+        pooled: dict[tuple[int, str], Any] = {}  # has no weights: the same for all that read it
+        for e, (source, target) in enumerate(EDGES):
+            for name in self.edges[e]:
+                operation = next(operations)
+                output = pooled.get((source, name))
+                output = operation(nodes[source]) if output is None else output
+                if "pool" in name:
+                    pooled[source, name] = output
+                if weights is None:
+                    output = output / len(self.edges[e])
+                else:
+                    k = OPERATIONS.index(name)
+                    output = output * weights[:, e, k, None, None, None]
+                nodes[target] = nodes[target] + output
+        return nodes[-1]
+
+
+def make_operation(name: str) -> keras.layers.Layer:
+    """Creates an operation that keeps the shape of its input."""
+    if name == "identity":
+        return layers.Identity()
+    if name == "max pool":
+        return layers.MaxPooling2D(3, 1, padding="same")
+    if name == "mean pool":
+        return layers.AveragePooling2D(3, 1, padding="same")
+    return layers.Conv2D(CHANNELS, int(name[-1]), padding="same", activation="relu")
+
+
+class Architecture(layers.Layer):
+    """Holds the logits of the operations of every edge, and repeats them for every example."""
+
+    def build(self, images_shape: Any) -> None:
+        shape = (len(EDGES), len(OPERATIONS))
+        self.logits = self.add_weight(shape=shape, initializer="zeros", name="logits")
+
+    def call(self, images: Any) -> Any:
+        return ops.broadcast_to(self.logits, (ops.shape(images)[0], *self.logits.shape))
+
+
+class Price(layers.Layer):
+    """Adds the multiplications of the chosen operations to the objective of each example."""
+
+    def __init__(self, price: float, side: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        millions = [multiplications(name, side) / 1e6 for name in OPERATIONS]
+        self.prices = price * np.array(millions, "float32")
+
+    def call(self, choice: Any) -> Any:
+        per_example = ops.sum(choice * self.prices, axis=(1, 2))
+        # Keras sums the losses of a layer: dividing by the batch makes that sum a mean.
+        self.add_loss(per_example / ops.cast(ops.shape(choice)[0], per_example.dtype))
+        return choice
+
+
+def network(images: Any, edges: Edges, choice: Any = None) -> Any:
+    """Puts a cell between a first convolution and a classifier; returns the latter's logits."""
+    features = layers.Conv2D(CHANNELS, 3, padding="same", activation="relu")(images)
+    features = Cell(edges)(features) if choice is None else Cell(edges)(features, choice)
+    return layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(features))
+
+
+def build_search(side: int, price: float, exploration: float) -> tf_relax.RelaxModel:
+    """Builds the supernet: all operations on all edges, of which each example draws one.
+
+    The divergence from the uniform prior, annealed to nothing by `Anneal`, keeps operations from
+    being dropped before their weights are trained. Without sampling the network runs the mode.
+    """
+    images = keras.Input((side, side, 1))
+    logits = Architecture(name="architecture")(images)
+    choice = tf_relax.layers.RelaxCategorical(
+        prior="uniform", kl_weight=exploration, inference="mode", temperature=0.5, name="choice"
+    )(logits)
+    choice = Price(price, side, name="price")(choice)
+    return tf_relax.RelaxModel(images, network(images, [OPERATIONS] * len(EDGES), choice))
+
+
+def probabilities(model: keras.Model) -> np.ndarray:
+    """Returns the probability of every operation on every edge."""
+    return np.asarray(ops.softmax(model.get_layer("architecture").logits))
+
+
+class Anneal(keras.callbacks.Callback):
+    """Lowers the weight of the prior to zero over the first 70 % of epochs; keeps probabilities."""
+
+    def __init__(self, exploration: float, epochs: int, label: str):
+        super().__init__()
+        self.exploration, self.epochs, self.label = exploration, epochs, label
+        self.history: list[np.ndarray] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.history.append(probabilities(self.model))
+        self.bar = tqdm(total=self.epochs, desc=self.label.rjust(16))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        weight = self.exploration * max(0.0, 1 - epoch / (0.7 * self.epochs))
+        self.model.get_layer("choice").kl_weight.assign(weight)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.history.append(probabilities(self.model))
+        self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
+        self.bar.update()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.bar.close()
+
+
+def batches(data: Data, arguments: argparse.Namespace) -> Any:
+    """Yields shuffled batches for ever."""
+    dataset = tf.data.Dataset.from_tensor_slices((data.train, data.train_labels))
+    dataset = dataset.shuffle(len(data.train), seed=arguments.seed).repeat()
+    return dataset.batch(arguments.batch_size).prefetch(4)
+
+
+def search(estimator: str, data: Data, arguments: argparse.Namespace) -> Found:
+    """Trains logits and weights together with one estimator, and reads off the mode."""
+    keras.utils.set_random_seed(arguments.seed)
+    model = build_search(data.train.shape[1], arguments.price, arguments.exploration)
+    epochs = min(30, arguments.steps)
+    model.compile(
+        keras.optimizers.Adam(arguments.learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        estimator=estimator,
+        steps_per_execution=min(10, arguments.steps // epochs),
+        jit_compile=False,
+    )
+    watch = Anneal(arguments.exploration, epochs, estimator)
+    start = time.perf_counter()
+    model.fit(
+        batches(data, arguments),
+        epochs=epochs,
+        steps_per_epoch=arguments.steps // epochs,
+        callbacks=[watch],
+        shuffle=False,  # the dataset shuffles
+        verbose=0,
+    )
+    seconds = time.perf_counter() - start
+    history = np.stack(watch.history)
+    architecture = prune([OPERATIONS[k] for k in history[-1].argmax(axis=1)])
+    answers = model.predict(data.test, batch_size=500, verbose=0).argmax(axis=1)
+    accuracy = float(np.mean(answers == data.test_labels))
+    return Found(estimator, architecture, history, accuracy, objective(model, data), seconds)
+
+
+def objective(model: keras.Model, data: Data) -> float:
+    """Estimates the expectation that the search minimizes, with hard samples whatever trained it.
+
+    On up to 2000 training images, each of which draws an architecture.
+    """
+    images, labels = data.train[:2000], data.train_labels[:2000]
+    outputs = model(images, training=True)
+    entropy = keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True)
+    price = np.sum(probabilities(model) * model.get_layer("price").prices)
+    return float(ops.mean(entropy)) + float(price)
+
+
+def train_from_scratch(
+    candidates: Sequence[Edges], data: Data, arguments: argparse.Namespace
+) -> np.ndarray:
+    """Trains networks side by side and returns their test accuracies.
+
+    They share nothing but the batches: the losses are summed and Adam scales every weight by
+    itself, so each network trains as it would alone, and TensorFlow compiles one graph.
+    """
+    keras.utils.set_random_seed(arguments.seed)
+    images = keras.Input(data.train.shape[1:])
+    # [batch, networks, classes], from at least two networks
+    model = keras.Model(images, ops.stack([network(images, c) for c in candidates], axis=1))
+
+    def summed(labels: Any, outputs: Any) -> Any:
+        labels = ops.broadcast_to(ops.reshape(labels, (-1, 1)), ops.shape(outputs)[:2])
+        losses = keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True)
+        return ops.sum(losses, axis=1)
+
+    model.compile(
+        keras.optimizers.Adam(arguments.learning_rate),
+        summed,
+        steps_per_execution=min(10, arguments.steps),
+        jit_compile=False,
+    )
+    print(f"training {len(candidates)} networks from scratch")
+    model.fit(batches(data, arguments), steps_per_epoch=arguments.steps, shuffle=False, verbose=0)
+    outputs = model.predict(data.test, batch_size=500, verbose=0)
+    return np.mean(outputs.argmax(axis=2) == data.test_labels[:, None], axis=0)
+
+
+def compare(found: Sequence[Found], data: Data, arguments: argparse.Namespace) -> list[Row]:
+    """Trains what was found, random architectures and all operations at once, from scratch."""
+    rng = np.random.default_rng(arguments.seed)
+    random = [prune(rng.choice(OPERATIONS, len(EDGES))) for _ in range(arguments.random)]
+    groups: dict[str, list[Edges]] = {
+        one.estimator: [[[name] for name in one.architecture]] * arguments.repeats for one in found
+    }
+    groups["random"] = [[[name] for name in architecture] for architecture in random]
+    groups["all operations"] = [[OPERATIONS] * len(EDGES)] * arguments.repeats
+    everything = [candidate for candidates in groups.values() for candidate in candidates]
+    accuracies = iter(train_from_scratch(everything, data, arguments))
+    side = data.train.shape[1]
+    return [
+        Row(
+            name,
+            np.array([next(accuracies) for _ in candidates]),
+            np.array([sum(multiplications(o, side) for e in c for o in e) for c in candidates]),
+        )
+        for name, candidates in groups.items()
+    ]
+
+
+def draw_picture(found: Found, rows: Sequence[Row], path: Path) -> None:
+    """Draws the probabilities over training, the cell that they end in, and what it is worth."""
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(14, 6), width_ratios=(1.2, 1, 1), layout="constrained"
+    )
+    count = len(OPERATIONS)
+    heat = found.probabilities.reshape(len(found.probabilities), -1).T
+    image = left.imshow(heat, aspect="auto", vmin=0, vmax=1, cmap="magma", interpolation="nearest")
+    figure.colorbar(image, ax=left, label="probability")
+    left.set_yticks(range(len(heat)), list(OPERATIONS) * len(EDGES), fontsize=6)
+    for e, (source, target) in enumerate(EDGES):
+        left.axhline(count * e - 0.5, color="white", linewidth=1)
+        left.text(0, count * (e + 0.5) - 0.5, f"{source} → {target}", color="white", va="center")
+    left.set(title=f"operations on the edges ({found.estimator})", xlabel="share of training / %")
+    last = len(found.probabilities) - 1
+    left.set_xticks([0, last / 2, last], ["0", "50", "100"])
+
+    places = np.array([(0.0, 3.0), (-0.9, 2.0), (0.9, 1.0), (0.0, 0.0)])
+    for (source, target), name in zip(EDGES, found.architecture, strict=True):
+        if name == "zero":
+            continue
+        bend = {(0, 3): 0.9, (0, 2): -0.2, (1, 3): 0.2}.get((source, target), 0.0)
+        arrow = {"arrowstyle": "-|>", "connectionstyle": f"arc3,rad={bend}", "color": "tab:blue"}
+        arrow |= {"shrinkA": 14, "shrinkB": 14}
+        middle.annotate("", xy=places[target], xytext=places[source], arrowprops=arrow)
+        # An arc's middle lies half its bend to the side of the chord.
+        x, y = places[target] - places[source]
+        spot = (places[source] + places[target]) / 2 + 0.5 * bend * np.array([y, -x])
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        middle.text(*spot, name, ha="center", va="center", fontsize=9, bbox=box)
+    for node, (x, y) in enumerate(places):
+        circle = {"boxstyle": "circle", "facecolor": "lightgray"}
+        middle.text(x, y, str(node), ha="center", va="center", bbox=circle)
+    middle.set(xlim=(-2.2, 1.6), ylim=(-0.4, 3.4), title="the cell that was found", aspect="equal")
+    middle.set_axis_off()
+
+    for row in rows:
+        plain = row.name == "random"
+        style = {"color": "gray", "marker": "x"} if plain else {"marker": "o"}
+        right.scatter(row.multiplications / 1e3, 100 * row.accuracy, label=row.name, **style)
+    right.set(
+        title="trained from scratch",
+        xlabel="multiplications per image in the cell / 1000",
+        ylabel="test accuracy / %",
+    )
+    right.legend()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def print_table(found: Sequence[Found], rows: Sequence[Row]) -> None:
+    """Prints what each search found and what every network is worth."""
+    names = {
+        one.estimator: one.estimator
+        + ("" if tf_relax.estimators.get(one.estimator).unbiased else " (biased)")
+        for one in found
+    }
+    print(f"{'edge':>18}  " + "  ".join(f"{f'{s} to {t}':9}" for s, t in EDGES))
+    for one in found:
+        print(f"{names[one.estimator]:>18}  " + "  ".join(f"{n:9}" for n in one.architecture))
+    print(
+        "\nsearch: seconds, E[objective], accuracy of the mode with shared weights; then, trained"
+        f"\nfrom scratch: accuracy, and thousands of multiplications per image\n{'':18}"
+        + "".join(f"{c:>10}" for c in ("s", "E[f]", "shared", "mean", "lowest", "highest", "mult."))
+    )
+    searches = {one.estimator: one for one in found}
+    for row in rows:
+        one, accuracy = searches.get(row.name), 100 * row.accuracy
+        print(
+            f"{names.get(row.name, row.name):>18}"
+            + (f"{one.seconds:10.1f}{one.objective:10.3f}" if one else " " * 20)
+            + (f"{100 * one.shared_accuracy:10.1f}" if one else " " * 10)
+            + f"{accuracy.mean():10.1f}{accuracy.min():10.1f}{accuracy.max():10.1f}"
+            + f"{row.multiplications.mean() / 1e3:10.0f}"
+        )
+
+
+def main(argv: list[str] | None = None) -> tuple[list[Found], list[Row]]:
+    """Runs the example; returns what the searches found, and the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
+    parser.add_argument("--data", help="local copy of MNIST: an .npz file")
+    parser.add_argument("--estimators", nargs="+", default=ESTIMATORS, metavar="NAME")
+    parser.add_argument("--steps", type=int, default=600, help="of every training")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--price", type=float, default=0.2, help="nats per million multiplications")
+    parser.add_argument("--exploration", type=float, default=0.3, help="weight of the prior, first")
+    parser.add_argument("--random", type=int, default=6, help="architectures to compare with")
+    parser.add_argument("--repeats", type=int, default=2, help="trainings of what was found")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("saved_models/architecture_search.png"))
+    arguments = parser.parse_args(argv)
+
+    data = load(arguments.dataset, arguments.data, arguments.seed)
+    found = [search(estimator, data, arguments) for estimator in arguments.estimators]
+    rows = compare(found, data, arguments)
+    print_table(found, rows)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    draw_picture(found[0], rows, arguments.output)
+    print(f"picture: {arguments.output}")
+    return found, rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""Slates of items, ranked for a revenue that can be computed but not differentiated.
+
+A query has ten items with features, and the model puts them in an order: a score per item, and a
+Plackett-Luce permutation of the scores. A simulated customer looks at six places from the top,
+
+    revenue = sum_k looks_k buys_k price_k,    looks_{k+1} = looks_k (1 - buys_k) patience,
+    buys_k = appeal_k satiation^(items of the same category seen before place k),
+
+and leaves with the first purchase. The revenue is a NumPy function of the hard permutation. A
+second item of a kind hardly sells, so what an item is worth depends on what stands before it, and
+the ideal order of single items, by `appeal * price`, is not the best slate.
+
+All methods train the same scorer on the same number of evaluations of the revenue, `--batch-size`
+per step (leave-one-out spends K of them on each query):
+
+- score functions: REINFORCE with no, a running and a learned baseline, NVIL, leave-one-out;
+- RELAX with a surrogate that is itself a ranking metric: a network per item of the item's labels
+  and of what softly stands before it, `sum_j sigmoid((z_j - z_i) / t) labels_j`. It is shaped
+  for slates, but is not told the formula of the revenue. It is trained on the variance of the gradient, on labels that a training query
+  has and a new query has not;
+- listwise: Plackett-Luce likelihood of the order by `appeal * price` (ListMLE), in its first six
+  places. It evaluates no revenue but needs to be told what an item is worth alone.
+
+Learned baselines and surrogates are the same network, with the same learning rate. The scorer's
+learning rate is chosen for each method from the same grid, `--learning-rates`, by the revenue on
+validation queries; the table and the figure are of other, held-out queries.
+
+`python examples/ranking.py --workers 4` trains every method in a process of its own. References:
+Grathwohl et al. (2018), arXiv:1711.00123; Gadetsky et al. (2020), arXiv:1911.10036.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import tf_relax
+from tf_relax.estimators import LeaveOneOut, Nvil, Reinforce, Relax
+
+ITEMS, PLACES, CATEGORIES, TASTES = 10, 6, 3, 6
+FEATURES = TASTES + CATEGORIES + 1
+SATIATION, PATIENCE = 0.1, 0.95
+APPEALS = np.array([0.02, 0.1, 0.25, 0.45, 0.7])  # probability of buying, by grade of relevance
+CATEGORY_PRICES = np.array([2.0, 1.0, 0.6])
+SURROGATE_LEARNING_RATE = 0.01
+SLATES = 20  # sampled per query to measure the revenue
+CHECKPOINTS = 10
+
+ESTIMATORS = {
+    "relax": Relax(),
+    "leave_one_out, K = 2": LeaveOneOut(2),
+    "leave_one_out, K = 4": LeaveOneOut(4),
+    "nvil": Nvil(),
+    "reinforce, learned baseline": Reinforce(baseline="learned"),
+    "reinforce, moving average": Reinforce(baseline="moving_average"),
+    "reinforce": Reinforce(),
+}
+METHODS = [*ESTIMATORS, "listwise"]
+
+
+class Queries(NamedTuple):
+    """What the model sees, `[queries, items, FEATURES]`, and labels: appeal, price, category."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class Setting(NamedTuple):
+    """How every method is trained."""
+
+    steps: int
+    batch_size: int
+    learning_rates: tuple[float, ...]
+    seeds: int
+    queries: int
+
+
+class Result(NamedTuple):
+    """One method at its learning rate, `[seeds, checkpoints]`: revenue of samples and of modes."""
+
+    learning_rate: float
+    sampled: np.ndarray
+    mode: np.ndarray
+
+
+def make_queries(count: int, seed: int) -> Queries:
+    """Draws queries of one market: the taste that turns features into relevance is the same."""
+    taste = np.random.default_rng(1234).normal(size=(CATEGORIES, TASTES))
+    rng = np.random.default_rng(seed)
+    category = rng.integers(CATEGORIES, size=(count, ITEMS))
+    x = rng.normal(size=(count, ITEMS, TASTES))
+    relevance = np.sum(x * taste[category], axis=-1) / np.sqrt(TASTES)
+    relevance += 0.5 * rng.normal(size=relevance.shape)  # no model can know all of it
+    appeal = APPEALS[np.digitize(relevance, [-0.5, 0.3, 0.9, 1.6])]
+    price = CATEGORY_PRICES[category] * np.exp(0.4 * rng.normal(size=relevance.shape))
+    seen = [x, np.eye(CATEGORIES)[category], np.log(price)[..., np.newaxis]]
+    labels = np.stack([appeal, price, category], axis=-1)
+    return Queries(np.concatenate(seen, axis=-1).astype("float32"), labels.astype("float32"))
+
+
+def revenue(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Returns the expected revenue, `[...]`, of the items in every place, `[..., items]`."""
+    order = order[..., :PLACES].astype(int)
+    appeal, price, category = (np.take_along_axis(labels[..., k], order, -1) for k in range(3))
+    total, looks = np.zeros(order.shape[:-1]), np.ones(order.shape[:-1])
+    for k in range(order.shape[-1]):
+        alike = np.sum(category[..., :k] == category[..., k : k + 1], axis=-1)
+        buys = appeal[..., k] * SATIATION**alike
+        total += looks * buys * price[..., k]
+        looks *= (1 - buys) * PATIENCE
+    return total
+
+
+def cost(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Returns what is minimised."""
+    return -revenue(labels, order)
+
+
+def build_scorer() -> keras.Model:
+    """Returns a score per item, from its features and the maxima of all items' hidden features."""
+    features = keras.Input((ITEMS, FEATURES))
+    hidden = keras.layers.Dense(32, "relu")(features)
+    pooled = keras.layers.RepeatVector(ITEMS)(keras.layers.GlobalMaxPooling1D()(hidden))
+    hidden = keras.layers.Dense(32, "relu")(keras.layers.Concatenate()([hidden, pooled]))
+    scores = keras.layers.Dense(1, kernel_initializer="zeros")(hidden)
+    return keras.Model(features, keras.layers.Reshape((ITEMS,))(scores))
+
+
+def stands_before(scores: tf.Tensor, items: tf.Tensor, temperature: float = 0.5) -> tf.Tensor:
+    """Returns, for every item, the sum of `items` that are softly before it."""
+    lead = (scores[:, None, :] - scores[:, :, None]) / temperature
+    others = 1 - keras.ops.eye(ITEMS)
+    return keras.ops.matmul(keras.ops.sigmoid(lead) * others, items)
+
+
+def build_surrogate() -> keras.Model:
+    """Returns c(z): the sum of a network per item; the logits in place of z make a baseline."""
+    z, logits, labels = keras.Input((ITEMS,)), keras.Input((ITEMS,)), keras.Input((ITEMS, 3))
+    appeal, price = labels[..., 0:1], labels[..., 1:2]
+    category = keras.ops.one_hot(keras.ops.cast(labels[..., 2], "int32"), CATEGORIES)
+    ones = keras.ops.ones_like(price)
+    items = keras.layers.Concatenate()([appeal, price, category, ones])
+    seen = [items, stands_before(z, items), stands_before(logits, items)]
+    hidden = keras.layers.Dense(16, "tanh")(keras.layers.Concatenate()(seen))
+    hidden = keras.layers.Dense(16, "tanh")(hidden)
+    share = keras.layers.Dense(1, kernel_initializer="zeros")(hidden)
+    return keras.Model([z, logits, labels], keras.ops.sum(appeal * price * share, axis=1))
+
+
+def listwise_loss(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Returns -log p of the first places of the order by appeal * price (Xia et al. 2008)."""
+    order = tf.argsort(labels[..., 0] * labels[..., 1], direction="DESCENDING")
+    scores = tf.gather(scores, order, batch_dims=1)
+    rate = tf.math.cumulative_logsumexp(scores, axis=-1, reverse=True)
+    return tf.reduce_sum((rate - scores)[:, :PLACES], axis=-1)
+
+
+class Contestant:
+    """A scorer and the method that trains it, compiled once and restarted for every run."""
+
+    def __init__(self, name: str, setting: Setting):
+        self.setting = setting
+        self.estimator = ESTIMATORS.get(name)
+        self.samples = getattr(self.estimator, "num_samples", 1)  # evaluations per query
+        self.scorer = build_scorer()
+        adam = keras.optimizers.Adam()
+        execution = max(1, setting.steps // CHECKPOINTS)  # a checkpoint's steps in one call
+        if self.estimator is None:
+            self.model = self.scorer
+            self.model.compile(adam, loss=listwise_loss, steps_per_execution=execution)
+        else:
+            surrogate = tf_relax.surrogates.KerasModel(
+                build_surrogate(), looks_at=("logits", "targets")
+            )
+            slate = tf_relax.layers.RelaxPermutation(
+                output="index", surrogate=surrogate, name="slate"
+            )
+            features = keras.Input((ITEMS, FEATURES))
+            self.model = tf_relax.RelaxModel(features, slate(self.scorer(features)))
+            own = keras.optimizers.Adam(SURROGATE_LEARNING_RATE, name="surrogate_adam")
+            self.model.compile(
+                tf_relax.RelaxOptimizer(adam, surrogate_optimizer=own),
+                loss=tf_relax.losses.BlackBox(cost),
+                estimator=self.estimator,
+                steps_per_execution=execution,
+            )
+        self.model.optimizer.build(self.model.trainable_variables)
+        state = [*self.model.optimizer.variables, *self.model.non_trainable_variables]
+        self.start = [(variable, variable.numpy()) for variable in state]
+
+    def restart(self, seed: int, learning_rate: float) -> None:
+        """Returns to the state of a new model."""
+        keras.utils.set_random_seed(seed)
+        for variable, value in self.start:
+            variable.assign(value)
+        self.scorer.set_weights(build_scorer().get_weights())
+        if self.estimator is not None:
+            slate = self.model.get_layer("slate")
+            slate.surrogate.model.set_weights(build_surrogate().get_weights())
+            slate.surrogate.intercept.assign(0.0)
+            slate.seed_generator.state.assign([seed, 0])
+        self.model.optimizer.learning_rate = learning_rate
+
+    def measure(self, queries: Queries) -> tuple[float, float]:
+        """Returns the mean revenue of sampled slates, with the same noise every time, and modes."""
+        scores = self.scorer.predict_on_batch(queries.features)
+        noise = np.random.default_rng(0).gumbel(size=(SLATES, *scores.shape))
+        sampled = [revenue(queries.labels, np.argsort(-scores - e, axis=-1)) for e in noise]
+        mode = revenue(queries.labels, np.argsort(-scores, axis=-1))
+        return float(np.mean(sampled)), float(np.mean(mode))
+
+    def train(self, seed: int, learning_rate: float) -> np.ndarray:
+        """Returns revenue at the checkpoints: sampled on validation, sampled and mode on test."""
+        self.restart(seed, learning_rate)
+        validation = make_queries(self.setting.queries, seed=1)
+        test = make_queries(self.setting.queries, seed=2)
+        rows = [(self.measure(validation)[0], *self.measure(test))]
+        per_step = self.setting.batch_size // self.samples
+        for k, steps in enumerate(np.diff(checkpoints(self.setting.steps))):
+            fresh = make_queries(steps * per_step, seed=1000 * (seed + 1) + k)
+            self.model.fit(
+                fresh.features, fresh.labels, batch_size=per_step, shuffle=False, verbose=0
+            )
+            rows.append((self.measure(validation)[0], *self.measure(test)))
+        return np.array(rows).T
+
+
+def checkpoints(steps: int) -> np.ndarray:
+    """Returns the steps after which the revenue is measured."""
+    return np.unique(np.linspace(0, steps, CHECKPOINTS + 1).round().astype(int))
+
+
+def compete(name: str, setting: Setting, progress: tqdm | None = None) -> Result:
+    """Trains one method at every learning rate and keeps the best on validation queries."""
+    contestant = Contestant(name, setting)
+    best, best_score = None, -np.inf
+    for rate in setting.learning_rates:
+        runs = []
+        for seed in range(setting.seeds):
+            runs.append(contestant.train(seed, rate))
+            if progress is not None:
+                progress.update()
+        validation, sampled, mode = np.stack(runs, axis=1)
+        if validation[:, -1].mean() > best_score:
+            best, best_score = Result(rate, sampled, mode), validation[:, -1].mean()
+    return best
+
+
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard error over the first axis, 0 if there is just one value."""
+    count = len(values)
+    return values.mean(0), values.std(0, ddof=1 if count > 1 else 0) / np.sqrt(count)
+
+
+def row(name: str, result: Result) -> str:
+    """Returns a row of the table."""
+    (s, s_error), (m, m_error) = (mean_and_error(r) for r in (result.sampled, result.mode))
+    cells = f"{s[-1]:9.3f} +- {s_error[-1]:.3f} {s[len(s) // 2]:10.3f}"
+    cells += f" {m[-1]:9.3f} +- {m_error[-1]:.3f}"
+    return f"{name:<28} {result.learning_rate:6g} {cells}"
+
+
+def plot(
+    results: dict[str, Result], evaluations: np.ndarray, value_order: float, path: Path
+) -> None:
+    """Draws the revenue of sampled slates over the evaluations, and one standard error."""
+    figure, axes = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
+    colours = ["#009E73", "#0072B2", "#56B4E9", "#CC79A7", "#D55E00", "#E69F00", "0.6", "0.0"]
+    for name, colour in zip(METHODS, colours, strict=True):
+        if name not in results:
+            continue
+        mean, error = mean_and_error(results[name].sampled)
+        width, dashes = 2.6 if name == "relax" else 1.6, "--" if name == "listwise" else "-"
+        axes.plot(evaluations, mean, dashes, label=name, color=colour, linewidth=width)
+        axes.fill_between(evaluations, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
+    axes.axhline(value_order, color="0.5", linestyle=":", label="order by appeal x price (labels)")
+    axes.set(xlabel="evaluations of the revenue", ylabel="expected revenue of sampled slates")
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
+    """Runs the command line and returns the result of every method."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=8, help="evaluations per step")
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.003, 0.01])
+    parser.add_argument("--seeds", type=int, default=3, help="runs per learning rate")
+    parser.add_argument("--queries", type=int, default=400, help="held out, and for validation")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="NAME")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--output", type=Path, default=Path("ranking.png"))
+    args = parser.parse_args(argv)
+    if args.batch_size < 4 or args.batch_size % 4:
+        parser.error("--batch-size has to be a multiple of 4, the largest number of samples")
+    rates = tuple(args.learning_rates)
+    setting = Setting(args.steps, args.batch_size, rates, args.seeds, args.queries)
+
+    start = time.perf_counter()
+    if args.workers > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
+            jobs = {name: pool.submit(compete, name, setting) for name in args.methods}
+            results = {}
+            for name in (progress := tqdm(jobs, unit="method")):
+                results[name] = jobs[name].result()
+                progress.write(row(name, results[name]))  # as soon as it is known
+    else:
+        with tqdm(total=len(args.methods) * len(rates) * args.seeds, unit="run") as progress:
+            results = {name: compete(name, setting, progress) for name in args.methods}
+
+    test = make_queries(args.queries, seed=2)
+    by_value = np.argsort(-test.labels[..., 0] * test.labels[..., 1], axis=-1)
+    value_order = float(revenue(test.labels, by_value).mean())
+    evaluations = checkpoints(args.steps) * args.batch_size
+    print(f"\nRevenue on {args.queries} held-out queries after {evaluations[-1]} evaluations,")
+    print(f"mean and standard error over {args.seeds} seeds")
+    print(f"{'method':<28} {'rate':>6} {'sampled slates':>18} {'half way':>9} {'mode':>18}")
+    for name, result in results.items():
+        print(row(name, result))
+    print(f"{'order by appeal * price, known labels':<35} {value_order:9.3f}")
+    plot(results, evaluations, value_order, args.output)
+    print(f"\n{time.perf_counter() - start:.0f} s. Figure: {args.output}")
+    return results
+
+
+if __name__ == "__main__":
+    main()
