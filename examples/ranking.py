@@ -15,9 +15,9 @@ per step (leave-one-out spends K of them on each query):
 
 - score functions: REINFORCE with no, a running and a learned baseline, NVIL, leave-one-out;
 - RELAX with a surrogate that is itself a ranking metric: a network per item of the item's labels
-  and of what softly stands before it, `sum_j sigmoid((z_j - z_i) / t) labels_j`. It is shaped
-  for slates, but is not told the formula of the revenue. It is trained on the variance of the gradient, on labels that a training query
-  has and a new query has not;
+  and of what softly stands before it, `sum_j sigmoid((z_j - z_i) / t) labels_j`. It is shaped for
+  slates, but is not told the formula of the revenue. It is trained on the variance of the gradient,
+  on labels that a training query has and a new query has not;
 - listwise: Plackett-Luce likelihood of the order by `appeal * price` (ListMLE), in its first six
   places. It evaluates no revenue but needs to be told what an item is worth alone.
 
