@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_relax.layers.discrete import Discrete
@@ -59,11 +60,11 @@ class RelaxTopK(Discrete):
         prior: Any = None,
         **kwargs: Any,
     ):
-        if not isinstance(k, int) or k < 1:
+        if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"RelaxTopK: `k` must be a whole number above 0. Received: {k}")
-        relaxation = TopK(k, ordered=output != "set")
+        relaxation = TopK(int(k), ordered=output != "set")
         super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
-        self.k = k
+        self.k = int(k)
         self.mask = checked_mask(self._label(), mask, least=k)
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
