@@ -11,13 +11,14 @@ second item of a kind hardly sells, so what an item is worth depends on what sta
 the ideal order of single items, by `appeal * price`, is not the best slate.
 
 All methods train the same scorer on the same number of evaluations of the revenue, `--batch-size`
-per step (leave-one-out spends K of them on each query):
+per step (leave-one-out, and RELAX with K samples, spend K of them on each query):
 
 - score functions: REINFORCE with no, a running and a learned baseline, NVIL, leave-one-out;
 - RELAX with a surrogate that is itself a ranking metric: a network per item of the item's labels
   and of what softly stands before it, `sum_j sigmoid((z_j - z_i) / t) labels_j`. It is shaped for
   slates, but is not told the formula of the revenue. It is trained on the variance of the gradient,
-  on labels that a training query has and a new query has not;
+  on labels that a training query has and a new query has not; with K samples, each is a baseline
+  of the others as well;
 - listwise: Plackett-Luce likelihood of the order by `appeal * price` (ListMLE), in its first six
   places. It evaluates no revenue but needs to be told what an item is worth alone.
 
@@ -59,6 +60,8 @@ CHECKPOINTS = 10
 
 ESTIMATORS = {
     "relax": Relax(),
+    "relax, K = 2": Relax(num_samples=2),
+    "relax, K = 4": Relax(num_samples=4),
     "leave_one_out, K = 2": LeaveOneOut(2),
     "leave_one_out, K = 4": LeaveOneOut(4),
     "nvil": Nvil(),
@@ -276,12 +279,26 @@ def plot(
 ) -> None:
     """Draws the revenue of sampled slates over the evaluations, and one standard error."""
     figure, axes = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
-    colours = ["#009E73", "#0072B2", "#56B4E9", "#CC79A7", "#D55E00", "#E69F00", "0.6", "0.0"]
+    colours = [
+        "#00C28C",
+        "#009E73",
+        "#006B4E",
+        "#0072B2",
+        "#56B4E9",
+        "#CC79A7",
+        "#D55E00",
+        "#E69F00",
+        "0.6",
+        "0.0",
+    ]
     for name, colour in zip(METHODS, colours, strict=True):
         if name not in results:
             continue
         mean, error = mean_and_error(results[name].sampled)
-        width, dashes = 2.6 if name == "relax" else 1.6, "--" if name == "listwise" else "-"
+        width, dashes = (
+            2.6 if name.startswith("relax") else 1.6,
+            "--" if name == "listwise" else "-",
+        )
         axes.plot(evaluations, mean, dashes, label=name, color=colour, linewidth=width)
         axes.fill_between(evaluations, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
     axes.axhline(value_order, color="0.5", linestyle=":", label="order by appeal x price (labels)")
@@ -297,8 +314,8 @@ def plot(
 def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
     """Runs the command line and returns the result of every method."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch-size", type=int, default=8, help="evaluations per step")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--batch-size", type=int, default=16, help="evaluations per step")
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.003, 0.01])
     parser.add_argument("--seeds", type=int, default=3, help="runs per learning rate")
     parser.add_argument("--queries", type=int, default=400, help="held out, and for validation")
