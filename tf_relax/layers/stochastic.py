@@ -125,7 +125,8 @@ class Stochastic(keras.layers.Layer):
             self.stein.build()
         mark_surrogate_variables(
             [
-                *self.objective_variables,
+                self.log_temperature,
+                self.scale,
                 self.linear_scale,
                 *self.stein.trainable_variables,
                 *self.surrogate.trainable_variables,
