@@ -8,18 +8,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_probability as tfp
 from scipy.special import gammaln
 
 import tf_relax
 from tests.estimators.table import GAMMA
+from tests.layers.test_relax_sample import beta, dirichlet, gamma
 from tests.oracles import product_grid
 from tf_relax.estimators import RejectionReparameterization
 from tf_relax.relaxations import rejection
 from tf_relax.relaxations.rejection import Accepted
 
 pytestmark = pytest.mark.usefixtures("float64")
-tfd = tfp.distributions
 
 TARGET, SHIFT = 0.3, 0.7
 
@@ -34,18 +33,6 @@ class Table(keras.layers.Layer):
 
     def call(self, inputs):
         return self.rows + 0 * inputs
-
-
-def gamma(a):
-    return tfd.Gamma(tf.exp(a[:, 0]), tf.exp(a[:, 1]))
-
-
-def beta(a):
-    return tfd.Beta(tf.exp(a[:, 0]), tf.exp(a[:, 1]))
-
-
-def dirichlet(a):
-    return tfd.Dirichlet(tf.exp(a))
 
 
 def gamma_rule(alpha):

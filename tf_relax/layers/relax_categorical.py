@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from tf_relax.layers.discrete import Discrete
+from tf_relax.layers.masked import Masked
 from tf_relax.relaxations import Categorical, Sticks
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxCategorical(Discrete):
+class RelaxCategorical(Masked):
     r"""Stochastic choices among categories, on the last axis of the logits.
 
     Returns ``b = argmax(a + G)``, `G` Gumbel, one-hot or as an index (Maddison et al. 2014); with
@@ -69,43 +67,12 @@ class RelaxCategorical(Discrete):
                 f"Received: {method!r}"
             )
         relaxation = Categorical() if method == "gumbel" else Sticks()
-        super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
+        super().__init__(
+            mask=mask, num_chosen=1, relaxation=relaxation, output=output, prior=prior, **kwargs
+        )
         self.method = method
-        self.mask = checked_mask(self._label(), mask, least=1)
         if mask is not None and method != "gumbel":
             raise ValueError(f"{self._label()}: a mask needs method='gumbel'.")
 
-    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
-        super().build(logits_shape, context_shape)
-        self._check_broadcasts("mask", self.mask, logits_shape)
-
-    def _as_logits(self, logits: Any) -> tf.Tensor:
-        return masked(super()._as_logits(logits), self.mask)
-
     def get_config(self) -> dict[str, Any]:
-        mask = None if self.mask is None else self.mask.tolist()
-        return {**super().get_config(), "method": self.method, "mask": mask}
-
-
-def checked_mask(owner: str, mask: Any, least: int) -> np.ndarray | None:
-    """Returns a mask as booleans.
-
-    Raises:
-        ValueError: if it leaves fewer than `least` items alive.
-    """
-    if mask is None:
-        return None
-    mask = np.asarray(mask, dtype=bool)
-    alive = int(mask.sum(axis=-1).min()) if mask.ndim else 0
-    if alive < least:
-        raise ValueError(
-            f"{owner}: the mask leaves {alive} items to choose from, and {least} are needed."
-        )
-    return mask
-
-
-def masked(logits: tf.Tensor, mask: np.ndarray | None) -> tf.Tensor:
-    """Makes logits of what may not be chosen so low that it never is."""
-    if mask is None:
-        return logits
-    return tf.where(mask, logits, tf.constant(-1e9, logits.dtype))
+        return {**super().get_config(), "method": self.method}

@@ -7,15 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from tf_relax.layers.discrete import Discrete
-from tf_relax.layers.relax_categorical import checked_mask, masked
+from tf_relax.layers.masked import Masked
 from tf_relax.relaxations import TopK
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxTopK(Discrete):
+class RelaxTopK(Masked):
     r"""Stochastic subsets: the k items with the largest ``a + G``, without replacement.
 
     ``p(T) = prod_i exp(a_{T_i}) / sum_{j not chosen before} exp(a_j)`` (Gumbel-top-k, Kool et al.
@@ -63,17 +61,10 @@ class RelaxTopK(Discrete):
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"RelaxTopK: `k` must be a whole number above 0. Received: {k}")
         relaxation = TopK(int(k), ordered=output != "set")
-        super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
+        super().__init__(
+            mask=mask, num_chosen=k, relaxation=relaxation, output=output, prior=prior, **kwargs
+        )
         self.k = int(k)
-        self.mask = checked_mask(self._label(), mask, least=k)
-
-    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
-        super().build(logits_shape, context_shape)
-        self._check_broadcasts("mask", self.mask, logits_shape)
-
-    def _as_logits(self, logits: Any) -> tf.Tensor:
-        return masked(super()._as_logits(logits), self.mask)
 
     def get_config(self) -> dict[str, Any]:
-        mask = None if self.mask is None else self.mask.tolist()
-        return {**super().get_config(), "k": self.k, "mask": mask}
+        return {**super().get_config(), "k": self.k}
