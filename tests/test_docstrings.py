@@ -19,13 +19,24 @@ def test_examples_run(name):
     assert result.failed == 0
 
 
-PACKAGES = ["", "audit", "callbacks", "estimators", "layers", "losses", "metrics", "surrogates"]
+PACKAGES = [
+    "",
+    "audit",
+    "callbacks",
+    "estimators",
+    "layers",
+    "losses",
+    "metrics",
+    "rl",
+    "surrogates",
+]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_classes_and_functions_show_an_example(package):
     module = importlib.import_module(f"tf_relax.{package}".rstrip("."))
     abstract = {"Estimator", "Estimate", "Pass", "Passes", "Surrogate", "Stochastic", "Discrete"}
+    abstract |= {"PolicyEstimator"}
     results = {"Report", "Row"}
     helpers = {"names", "serialize", "deserialize"}
     helpers |= {"is_surrogate_variable", "mark_surrogate_variables", "Stein"}  # of the layers

@@ -1,5 +1,7 @@
 """Stochastic discrete layers for Keras whose gradients are unbiased, quiet and fast."""
 
+from typing import Any as _Any
+
 import keras as _keras
 
 if _keras.backend.backend() != "tensorflow":
@@ -41,3 +43,12 @@ __all__ = [
     "surrogates",
     "training",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    # `rl` needs Gymnasium, which only the extra of that name installs: imported when asked for.
+    if name == "rl":
+        import importlib
+
+        return importlib.import_module("tf_relax.rl")
+    raise AttributeError(f"module 'tf_relax' has no attribute '{name}'")

@@ -3,6 +3,7 @@
 from tf_relax.relaxations.arborescence import Arborescence
 from tf_relax.relaxations.bernoulli import Bernoulli
 from tf_relax.relaxations.birkhoff import GumbelMatching, Rounding, assignment, sinkhorn
+from tf_relax.relaxations.blocks import Blocks
 from tf_relax.relaxations.categorical import Categorical
 from tf_relax.relaxations.distribution import Distribution
 from tf_relax.relaxations.matching import SequentialMatching
@@ -19,6 +20,7 @@ from tf_relax.relaxations.top_k import TopK
 __all__ = [
     "Arborescence",
     "Bernoulli",
+    "Blocks",
     "Categorical",
     "Distribution",
     "Draw",

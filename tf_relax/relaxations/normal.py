@@ -10,6 +10,8 @@ import tensorflow_probability as tfp
 from tf_relax.relaxations.noise import seed_pair
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
+tfd = tfp.distributions
+
 
 class Normal(Relaxation):
     r"""Normal units ``b = z = mu + exp(s) eps``, ``eps`` standard normal.
@@ -45,8 +47,13 @@ class Normal(Relaxation):
         return self.relaxed_log_prob(a, draw.b)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        mean, log_scale = tf.split(a, 2, axis=-1)
-        return tfp.distributions.Normal(mean, tf.exp(log_scale)).log_prob(y)
+        return self._normal(a).log_prob(y)
+
+    def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor:
+        return tfd.kl_divergence(self._normal(a), self._normal(prior))
+
+    def entropy(self, a: tf.Tensor) -> tf.Tensor:
+        return self._normal(a).entropy()
 
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         _, log_scale = tf.split(a, 2, axis=-1)
@@ -79,3 +86,7 @@ class Normal(Relaxation):
 
     def mode(self, a: tf.Tensor) -> tf.Tensor:
         return self.mean(a)
+
+    def _normal(self, a: tf.Tensor) -> Any:
+        mean, log_scale = tf.split(a, 2, axis=-1)
+        return tfd.Normal(mean, tf.exp(log_scale))

@@ -1,0 +1,92 @@
+"""What cannot work together, said before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def arguments(trainer: Any) -> None:
+    """Raises a ValueError for arguments of a trainer that contradict each other."""
+    name, estimator = trainer.environments.name, trainer.estimator
+    kind = type(estimator).__name__.lower()
+    space = trainer.action_space
+    if estimator.discrete is not None and estimator.discrete != space.discrete:
+        actions, other = ("discrete", "relax") if space.discrete else ("continuous", "lax")
+        raise ValueError(
+            f"estimator='{kind}' is not for {actions} actions, which the environment {name} has "
+            f"({space.space}). Use estimator='{other}', or 'a2c'."
+        )
+    has_value = trainer.value is not None or estimator.uses_value
+    if trainer.value is not None and not estimator.takes_value:
+        raise ValueError(f"estimator='{kind}' has no use for a value: leave it out, or use 'a2c'.")
+    if trainer.surrogate is not None and not estimator.uses_critic:
+        other = "relax" if space.discrete else "lax"
+        raise ValueError(
+            f"estimator='{kind}' has no use for a surrogate: leave it out, or use '{other}'."
+        )
+    if trainer.n_episodes == "auto":
+        trainer.n_episodes = None if trainer.n_steps is not None else trainer.environments.n_envs
+    episodes, steps = trainer.n_episodes, trainer.n_steps
+    if (episodes is None) == (steps is None):
+        raise ValueError(
+            "Exactly one of `n_episodes` and `n_steps` says how much an update is made from. "
+            f"Received: n_episodes={episodes}, n_steps={steps}"
+        )
+    count = trainer.environments.n_envs
+    if episodes is not None and (episodes < 1 or episodes % count):
+        raise ValueError(
+            f"n_episodes={episodes} cannot be allotted to {count} environments: it must be a "
+            "multiple of their number. (Taking whichever episodes end first would favour short "
+            "ones.)"
+        )
+    if steps is not None and steps < 1:
+        raise ValueError(f"`n_steps` must be at least 1. Received: {steps}")
+    lam = trainer.gae_lambda
+    if steps is not None and not has_value:
+        raise ValueError(
+            f"n_steps={steps} cuts episodes, and only a value function knows what follows: pass "
+            f"`value`, or use n_episodes with estimator='{kind}'."
+        )
+    if lam is not None and not 0 <= lam <= 1:
+        raise ValueError(f"`gae_lambda` must lie between 0 and 1. Received: {lam}")
+    if lam is not None and lam < 1 and not has_value:
+        raise ValueError(
+            f"gae_lambda={lam} puts a value function in the place of rewards, and there is none: "
+            "pass `value`, or leave `gae_lambda` out."
+        )
+    if not 0 <= trainer.gamma <= 1:
+        raise ValueError(f"`gamma` must lie between 0 and 1. Received: {trainer.gamma}")
+    if trainer.bootstrap not in ("truncation", None):
+        raise ValueError(
+            f"`bootstrap` must be 'truncation' or None. Received: {trainer.bootstrap!r}"
+        )
+    region = trainer.trust_region
+    if region is not None and region.needs_ratio and estimator.uses_critic:
+        raise ValueError(
+            f"{type(region).__name__} reweights log-probabilities, and estimator='{kind}' has a "
+            "pathwise part that no ratio reweights. Use KLPenalty or NaturalGradient, or "
+            "estimator='a2c'."
+        )
+
+
+def policy_output(trainer: Any, logits: tf.Tensor) -> None:
+    """Raises a ValueError if the policy's output does not parameterise the actions."""
+    space, name = trainer.action_space, trainer.environments.name
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (1, space.logits_size):
+        shown = ("batch", *shape[1:]) if len(shape) else type(logits).__name__
+        raise ValueError(
+            f"The policy '{trainer.policy.name}' returns {shown} for the environment {name}, whose "
+            f"action space {space.space} needs {space.describe_output()}."
+        )
+
+
+def value_output(trainer: Any, value: tf.Tensor) -> None:
+    """Raises a ValueError if the value is not one number per observation."""
+    if tuple(value.shape) not in ((1,), (1, 1)):
+        raise ValueError(
+            f"The value '{trainer.value.name}' has to return one number per observation: end with "
+            f"Dense(1). It returned shape {('batch', *tuple(value.shape)[1:])}."
+        )

@@ -1,0 +1,116 @@
+"""Runs a policy in its environments and records what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tf_relax.rl.environments import Environments
+from tf_relax.rl.rollout import Rollout, from_episodes
+
+# Noise is drawn for so many steps at once where nobody knows how many there will be.
+_BLOCK = 64
+
+
+class Collector:
+    """Records rollouts: whole episodes, or a fixed number of steps.
+
+    Whole episodes are allotted to the environments beforehand, the same number to each. Taking
+    whichever end first would favour short ones, and a policy's gradient with them.
+
+    Args:
+        environments: where to act.
+        act: returns ``b`` for observations and noise, `[n_envs, ...]` each.
+        draw_noise: returns noise for a number of steps, `[steps, n_envs, ...]`.
+        n_episodes: episodes per rollout, or `None`.
+        n_steps: steps per environment and rollout, or `None`.
+    """
+
+    def __init__(
+        self,
+        environments: Environments,
+        act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        draw_noise: Callable[[int], np.ndarray],
+        n_episodes: int | None,
+        n_steps: int | None,
+    ):
+        self.environments = environments
+        self.act = act
+        self.draw_noise = draw_noise
+        self.n_episodes = n_episodes
+        self.n_steps = n_steps
+
+    def collect(self, seed: int | None = None) -> tuple[Rollout, int]:
+        """Returns a rollout and the number of frames that it took.
+
+        Args:
+            seed: of the environments, for the first rollout of a training run.
+        """
+        self.environments.finished.clear()  # what an update that failed left
+        try:
+            if self.n_steps is not None:
+                return self._steps(self.n_steps, seed)
+            return self._episodes(seed)
+        except BaseException:
+            self.environments.forget()  # interrupted: what was begun belongs to no rollout
+            raise
+
+    def _steps(self, n_steps: int, seed: int | None) -> tuple[Rollout, int]:
+        if self.environments.observations is None or seed is not None:
+            self.environments.reset(seed)
+        noise = self.draw_noise(n_steps)
+        rows = [self._step(noise[t]) for t in range(n_steps)]
+        rollout = Rollout(*[np.stack(field) for field in zip(*rows, strict=True)])
+        return rollout, int(rollout.mask.sum())
+
+    def _episodes(self, seed: int | None) -> tuple[Rollout, int]:
+        count = self.environments.n_envs
+        assert self.n_episodes is not None
+        left = np.full(count, self.n_episodes // count)
+        self.environments.reset(seed)
+        rows: list[Rollout] = []
+        ends: list[list[int]] = [[] for _ in range(count)]
+        kept: list[tuple[float, int]] = []
+        frames = 0
+        while left.any():
+            t = len(rows)
+            if t % _BLOCK == 0:
+                noise = self.draw_noise(_BLOCK)
+            rows.append(self._step(noise[t % _BLOCK]))
+            frames += int(rows[-1].mask.sum())
+            if rows[-1].done.any():
+                for i in np.flatnonzero(rows[-1].done).tolist():
+                    # Those that come on top, while others still play, are mostly short.
+                    finished = self.environments.finished.pop(0)
+                    if left[i] > 0:
+                        kept.append(finished)
+                        ends[i].append(t + 1)
+                        left[i] -= 1
+        self.environments.finished = kept
+        columns = Rollout(*[np.stack(field) for field in zip(*rows, strict=True)])
+        episodes = []
+        for i, last_rows in enumerate(ends):
+            start = 0
+            for end in last_rows:
+                # Skips the row in which the environment reset itself.
+                start += int(columns.mask[start, i] == 0)
+                episodes.append(Rollout(*[field[start:end, i] for field in columns]))
+                start = end
+        return from_episodes(episodes), frames
+
+    def _step(self, noise: np.ndarray) -> Rollout:
+        observations: Any = self.environments.observations
+        b = self.act(observations, noise)
+        step = self.environments.step(b)
+        return Rollout(
+            observations=observations,
+            noise=noise,
+            actions=b,
+            rewards=step.rewards.astype(np.float32),
+            successors=step.successors,
+            terminated=step.terminated.astype(np.float32),
+            done=step.done.astype(np.float32),
+            mask=step.counts.astype(np.float32),
+        )

@@ -1,0 +1,158 @@
+"""``c(z, s)``: a surrogate that sees the state and the relaxed action."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax import surrogates
+from tf_relax.relaxations import Draw, Relaxation
+from tf_relax.surrogates import Surrogate
+
+
+class Critic(keras.layers.Layer):
+    r"""``c(z, s) = r(relax(z, t), s)`` with a temperature ``t`` that is learned as well.
+
+    Args:
+        relaxation: of the actions.
+        surrogate: ``r``, given the relaxed action, the logits and, as its context, the state.
+        temperature: where ``t`` starts; continuous actions have none.
+    """
+
+    def __init__(self, relaxation: Relaxation, surrogate: Surrogate, temperature: float = 0.5):
+        super().__init__(name="critic")
+        self.relaxation = relaxation
+        self.surrogate = surrogate
+        self.log_temperature = None
+        if relaxation.discrete:
+            self.log_temperature = self.add_weight(
+                shape=(),
+                initializer=keras.initializers.Constant(float(tf.math.log(temperature))),
+                name="log_temperature",
+            )
+
+    def build(self, logits_shape: Any, states_shape: Any) -> None:
+        y_shape = tuple(self.relaxation.relaxed_shape(tf.TensorShape(logits_shape)))
+        if not self.surrogate.built:
+            self.surrogate.build(y_shape, tuple(logits_shape), tuple(states_shape))
+            self.surrogate.built = True
+
+    def call(self, z: tf.Tensor, logits: tf.Tensor, states: tf.Tensor) -> tf.Tensor:
+        """Returns ``c(z, s)``, `[batch]`."""
+        if self.log_temperature is None:
+            return self.at(z, logits, states)
+        temperature = tf.exp(self.log_temperature.value)
+        return self.at(self.relaxation.relax(z, temperature), logits, states)
+
+    def at(self, y: tf.Tensor, logits: tf.Tensor, states: tf.Tensor) -> tf.Tensor:
+        """Returns ``r(y, s)`` at a point of the action space, relaxed or not, `[batch]`."""
+        given = {"logits": logits, "context": states}
+        looked_at = {name: given[name] for name in self.surrogate.looks_at}
+        return self.surrogate(y, **looked_at)
+
+    def value_and_derivative(
+        self, z: tf.Tensor, logits: tf.Tensor, states: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns ``c(z, s)`` and ``dc/dz``."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(z)
+            c = self(z, logits, states)
+        return c, tape.gradient(c, z, unconnected_gradients="zero")
+
+    def surprise(self, draw: Draw, logits: tf.Tensor, states: tf.Tensor) -> tf.Tensor:
+        r"""Returns ``<dr/dy (E[b], s), b - E[b]>``, whose mean over actions is zero.
+
+        The first-order part of what the action was worth, as in MuProp (Gu et al. 2016). Exact
+        for surrogates that are linear in the action.
+        """
+        mean = self.relaxation.mean(logits)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(mean)
+            r = self.at(mean, logits, states)
+        slope = tape.gradient(r, mean, unconnected_gradients="zero")
+        return tf.reduce_sum(slope * (draw.b - mean), axis=-1)
+
+
+def resolve(surrogate: Any, owner: str) -> Surrogate:
+    """Returns the surrogate of actions that a user named, made or left out.
+
+    Raises:
+        ValueError: for a surrogate that cannot serve here.
+    """
+    if surrogate is None:
+        surrogate = surrogates.Network(units=(64, 64), activation="tanh", looks_at=("context",))
+    if isinstance(surrogate, keras.Model):
+        surrogate = surrogates.KerasModel(surrogate, looks_at=("context",))
+    surrogate = surrogates.get(surrogate)
+    if surrogate.uses_objective or "targets" in surrogate.looks_at:
+        raise ValueError(
+            f"{owner}: the surrogate {type(surrogate).__name__} looks at the objective or at "
+            "targets, and an environment offers neither. Use surrogates.Network(...) or a Keras "
+            "model of [action, state]."
+        )
+    return surrogate
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class LinearAdvantage(Surrogate):
+    r"""``r(y, s) = <w(s), y> + v(s)``: linear in the action, a dense network in the state.
+
+    For one-hot actions that is every function of the action. Its mean over actions is known, which
+    `Relax(trajectory_wise=True)` makes use of. Starts at zero.
+
+    Args:
+        units: sizes of the hidden layers.
+        activation: their activation.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> advantage = LinearAdvantage(units=(10,))
+    >>> advantage(tf.ones((4, 2)), context=tf.ones((4, 3))).shape
+    TensorShape([4])
+    """
+
+    looks_at = ("context",)
+
+    def __init__(
+        self,
+        units: Any = (64, 64),
+        activation: Any = "tanh",
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.units = tuple(units)
+        self.activation = keras.activations.get(activation)
+        self._hidden = [
+            keras.layers.Dense(size, self.activation, dtype=self.dtype_policy) for size in units
+        ]
+
+    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+        size = 1
+        for dimension in context_shape[1:]:
+            size *= dimension
+        for layer in self._hidden:
+            layer.build((None, size))
+            size = layer.units
+        self._output = keras.layers.Dense(
+            z_shape[-1] + 1, kernel_initializer="zeros", dtype=self.dtype_policy
+        )
+        self._output.build((None, size))
+
+    def call(self, z, logits=None, context=None, targets=None):
+        features = tf.reshape(context, [tf.shape(context)[0], -1])
+        features = tf.ensure_shape(features, [None, self._hidden[0].kernel.shape[0]])
+        for layer in self._hidden:
+            features = layer(features)
+        output = self._output(features)
+        return tf.reduce_sum(output[:, :-1] * z, axis=-1) + output[:, -1]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": list(self.units),
+            "activation": keras.activations.serialize(self.activation),
+        }

@@ -1,0 +1,244 @@
+"""One update: from a rollout to gradients, and from these to new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_relax.relaxations import Draw
+from tf_relax.rl.estimators import Steps
+from tf_relax.rl.returns import lambda_returns
+from tf_relax.rl.rollout import Rollout
+from tf_relax.rl.trust_region import Proposal, event_sum
+
+
+class Evidence(NamedTuple):
+    """What a rollout says about the policy, before anything is changed.
+
+    Attributes:
+        logit_gradients: of the expected return, `[batch, logits]`, 0 where a row is no step.
+        gradients: what the policy's optimizer descends, per variable: minus the mean over
+            trajectories of the estimate, minus the entropy bonus.
+        surrogate_gradients: of the mean squared gradient per trajectory, per surrogate variable.
+        value_gradients: of the mean squared error of the value, per value variable.
+        returns: estimates of what followed every step, `[steps, trajectories]`.
+        values: ``V(s)``, of the same shape.
+        proposal: what a trust region needs.
+        entropy: mean over the steps.
+    """
+
+    logit_gradients: tf.Tensor
+    gradients: list[tf.Tensor]
+    surrogate_gradients: list[tf.Tensor]
+    value_gradients: list[tf.Tensor]
+    returns: tf.Tensor
+    values: tf.Tensor
+    proposal: Proposal
+    entropy: tf.Tensor
+
+
+def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None) -> Evidence:
+    """Estimates all gradients of one update.
+
+    Args:
+        trainer: a `PolicyGradient`.
+        rollout: what was recorded, as tensors.
+        noise: of ``z~``, `[steps, trajectories, ...]`; drawn where an estimator needs it and none
+            is given.
+    """
+    estimator, relaxation = trainer.estimator, trainer.action_space.relaxation
+    trajectories = rollout.rewards.shape[1]
+    states, taken, z_noise = map(_rows, (rollout.observations, rollout.actions, rollout.noise))
+    mask = _rows(rollout.mask)
+    policy = trainer.policy.trainable_variables
+    values, returns, value_gradients = _value(trainer, rollout)
+
+    with tf.GradientTape(persistent=True) as policy_tape:
+        logits = trainer.logits(states)
+    a = tf.stop_gradient(logits)
+    draw = relaxation.sample(a, z_noise)
+    # The action that was taken, even if rounding had it otherwise.
+    draw = Draw(noise=z_noise, z=draw.z if relaxation.discrete else taken, b=taken)
+    lam = 1.0 if trainer.gae_lambda is None else trainer.gae_lambda
+    steps = Steps(
+        relaxation=relaxation,
+        logits=a,
+        draw=draw,
+        noise=trainer.draw_noise(tf.shape(z_noise)) if noise is None else _rows(noise),
+        states=states,
+        returns=_rows(returns),
+        values=_rows(values),
+        decay=trainer.gamma * lam * (1 - rollout.done),
+        mask=rollout.mask,
+        critic=trainer.critic,
+    )
+    learns = trainer.critic is not None and estimator.off_policy is None
+    with tf.GradientTape(persistent=True) as surrogate_tape:
+        g = estimator.gradient(steps) * mask[:, tf.newaxis]
+        if learns:
+            if trajectories == 1:
+                of_return = policy_tape.gradient(logits, policy, output_gradients=g)
+                squares = [tf.reduce_sum(tf.square(x)) for x in of_return]
+            else:
+                each = trajectory_gradients(trainer, rollout.observations, g)
+                squares = [tf.reduce_sum(tf.square(x)) / trajectories for x in each]
+            # E[g] does not depend on the surrogate: descending E[g^2] descends the variance.
+            squared = tf.add_n(squares)
+    surrogate_gradients: list[tf.Tensor] = []
+    if learns:
+        variables = trainer.critic.trainable_variables
+        surrogate_gradients = surrogate_tape.gradient(squared, variables)
+
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        entropy = event_sum(relaxation.entropy(a))
+        total = tf.reduce_sum(entropy * mask)
+    bonus = trainer.entropy_weight * tape.gradient(total, a)
+    descent = -(g + bonus) / trajectories
+    gradients = policy_tape.gradient(logits, policy, output_gradients=descent)
+
+    def evaluate(rows: tf.Tensor | None = None) -> tf.Tensor:
+        return trainer.logits(states if rows is None else tf.gather(states, rows))
+
+    proposal = Proposal(
+        policy=policy,
+        optimizer=trainer.optimizer,
+        logits=evaluate,
+        old=a,
+        descent=descent,
+        gradients=gradients,
+        relaxation=relaxation,
+        draw=draw,
+        advantages=_rows(returns - values),
+        entropy_weight=trainer.entropy_weight,
+        mask=mask,
+        trajectories=trajectories,
+    )
+    return Evidence(
+        logit_gradients=g,
+        gradients=gradients,
+        surrogate_gradients=surrogate_gradients,
+        value_gradients=value_gradients,
+        returns=returns,
+        values=values,
+        proposal=proposal,
+        entropy=proposal.mean(entropy),
+    )
+
+
+def trajectory_gradients(trainer: Any, observations: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:
+    """Returns ``sum_t J_t^T g_t`` of every trajectory, `[trajectories, ...]` per variable."""
+    steps, trajectories = observations.shape[:2]
+    policy = trainer.policy.trainable_variables
+
+    def one(columns: tuple[tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
+        states, g_t = columns
+        with tf.GradientTape() as tape:
+            logits = trainer.logits(states)
+        return tape.gradient(logits, policy, output_gradients=g_t)
+
+    g = tf.reshape(g, [steps, trajectories, -1])
+    swapped = [tf.experimental.numpy.swapaxes(x, 0, 1) for x in (observations, g)]
+    return tf.vectorized_map(one, tuple(swapped))
+
+
+def update(trainer: Any, rollout: Rollout) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Updates everything that learns; returns what there is to report, and the returns."""
+    evidence = differentiate(trainer, rollout)
+    proposal = evidence.proposal
+    if trainer.trust_region is None:
+        trainer.optimizer.apply(evidence.gradients, proposal.policy)
+    else:
+        trainer.trust_region.update(proposal)
+    if evidence.surrogate_gradients:
+        trainer.surrogate_optimizer.apply(
+            evidence.surrogate_gradients, trainer.critic.trainable_variables
+        )
+    logs = {
+        "entropy": evidence.entropy,
+        "kl": proposal.kl(proposal.logits()),
+        "gradient_log_variance": trainer.gradient_moments.update(evidence.gradients),
+    }
+    if trainer.value is not None:
+        _train_value(trainer, rollout, evidence)
+        error = _rows(evidence.returns - evidence.values)
+        variance = _variance(proposal, _rows(evidence.returns))
+        logs["explained_variance"] = 1 - _variance(proposal, error) / (variance + 1e-12)
+        logs["value_loss"] = proposal.mean(tf.square(error))
+    return logs, evidence.returns
+
+
+def fit_critic(trainer: Any, batches: Sequence[tf.Tensor]) -> None:
+    """Fits ``c`` to what actions turned out to be worth; see `OffPolicy`.
+
+    Args:
+        trainer: a `PolicyGradient`.
+        batches: fields of `Memory`, `[updates, batch, ...]`.
+    """
+    updates = batches[0].shape[0]
+
+    def one(k: tf.Tensor) -> tf.Tensor:
+        states, actions, rewards, successors, terminated, returns = [x[k] for x in batches]
+        target = returns
+        if trainer.value is not None:
+            worth = trainer.values(tf.concat([states, successors], axis=0))
+            now, after = tf.split(worth, 2)
+            target = rewards + trainer.gamma * (1 - terminated) * after - now
+        logits = tf.stop_gradient(trainer.logits(states))
+        variables = trainer.critic.surrogate.trainable_variables
+        with tf.GradientTape() as tape:
+            error = trainer.critic.at(actions, logits, states) - tf.stop_gradient(target)
+            loss = tf.reduce_mean(tf.square(error))
+        trainer.surrogate_optimizer.apply(tape.gradient(loss, variables), variables)
+        return k + 1
+
+    tf.while_loop(lambda k: k < updates, one, (tf.constant(0),))
+
+
+def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """Returns ``V(s)``, the returns that it bootstraps, and the gradient of its error."""
+    rewards, mask = rollout.rewards, rollout.mask
+    gamma, lam = trainer.gamma, trainer.gae_lambda
+    if trainer.value is None:
+        zero = tf.zeros_like(rewards)
+        returns = lambda_returns(rewards, zero, rollout.done, gamma, lam)
+        return zero, returns, []
+    states, successors = _rows(rollout.observations), _rows(rollout.successors)
+    variables = trainer.value.trainable_variables
+    with tf.GradientTape() as tape:
+        both = trainer.values(tf.concat([states, successors], axis=0))
+        now, after = [tf.reshape(x, rewards.shape) for x in tf.split(both, 2)]
+        values = tf.stop_gradient(now)
+        ends = rollout.terminated if trainer.bootstrap == "truncation" else rollout.done
+        after = tf.stop_gradient(after) * (1 - ends)
+        returns = lambda_returns(rewards, after, rollout.done, gamma, lam)
+        loss = tf.reduce_sum(tf.square(returns - now) * mask) / tf.reduce_sum(mask)
+    return values, returns, tape.gradient(loss, variables)
+
+
+def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence) -> None:
+    variables = trainer.value.trainable_variables
+    trainer.value_optimizer.apply(evidence.value_gradients, variables)
+    states, mask = _rows(rollout.observations), _rows(rollout.mask)
+    target = _rows(evidence.returns)
+
+    def again(k: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            error = tf.square(target - trainer.values(states))
+            loss = tf.reduce_sum(error * mask) / tf.reduce_sum(mask)
+        trainer.value_optimizer.apply(tape.gradient(loss, variables), variables)
+        return k + 1
+
+    if trainer.value_steps > 1:
+        tf.while_loop(lambda k: k < trainer.value_steps, again, (tf.constant(1),))
+
+
+def _variance(proposal: Proposal, x: tf.Tensor) -> tf.Tensor:
+    return proposal.mean(tf.square(x - proposal.mean(x)))
+
+
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    """Lays `[steps, trajectories, ...]` one below the other."""
+    return tf.reshape(x, [-1, *x.shape[2:]])

@@ -1,0 +1,54 @@
+"""What was recorded of the environments under one policy, and by what noise."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Rollout(NamedTuple):
+    """Trajectories side by side: arrays `[steps, trajectories, ...]`, in float32.
+
+    A trajectory is an episode, or the stretch of `n_steps` that one environment was recorded for.
+
+    Attributes:
+        observations: what the policy saw.
+        noise: what made its choice, see `relaxations.Relaxation.noise`. Only with it do ``z``, the
+            action and ``z~`` of the update belong together.
+        actions: the samples ``b`` (one-hot, binary, or real before any clipping).
+        rewards: received after the action.
+        successors: the observation after the action; at the end of an episode its true last one,
+            not the first of the next.
+        terminated: 1.0 where the environment ended the episode: nothing follows.
+        done: 1.0 where it ended for any reason, a time limit included.
+        mask: 0.0 where the row is padding, or a step in which the environment only reset itself.
+    """
+
+    observations: Any
+    noise: Any
+    actions: Any
+    rewards: Any
+    successors: Any
+    terminated: Any
+    done: Any
+    mask: Any
+
+
+def padded_length(steps: int) -> int:
+    """Returns the next power of four, at least 64: each length is compiled once, in seconds."""
+    length = 64
+    while length < steps:
+        length *= 4
+    return length
+
+
+def from_episodes(episodes: list[Rollout]) -> Rollout:
+    """Lays episodes, `[steps, ...]` each, side by side and fills the shorter with zeros."""
+    length = padded_length(max(len(episode.rewards) for episode in episodes))
+
+    def pad(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
+
+    columns = [[pad(field) for field in episode] for episode in episodes]
+    return Rollout(*[np.stack(field, axis=1) for field in zip(*columns, strict=True)])
