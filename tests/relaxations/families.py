@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tf_relax import layers
-from tf_relax.relaxations import Relaxation
+from tf_relax.relaxations import Blocks, Relaxation
 
 
 class Family(NamedTuple):
@@ -61,4 +62,15 @@ FAMILIES = [
     ),
     Family("arborescence", _of(layers.RelaxArborescence, nodes=4), (4, 4), 82),
     Family("sparse", _of(layers.RelaxArborescence, nodes=4, edges=SPARSE), (4, 4), 10),
+]
+
+# Those that no layer samples from are tested with the families, and not as layers.
+RELAXATIONS = [
+    *FAMILIES,
+    Family(
+        "blocks",
+        lambda: SimpleNamespace(build=lambda shape: None, relaxation=Blocks([2, 4, 3])),
+        (9,),
+        2 * 4 * 3,
+    ),
 ]

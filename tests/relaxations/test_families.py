@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tests.relaxations.families import FAMILIES
+from tests.relaxations.families import RELAXATIONS
 
-families = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+families = pytest.mark.parametrize("family", RELAXATIONS, ids=lambda family: family.name)
 
 
 def logits(family, rng, batch=5, scale=1.0, dtype="float64"):

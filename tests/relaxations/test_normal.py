@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from tests.oracles import hermite_rule
 from tf_relax.relaxations import Bernoulli, Normal
 
 normal = Normal()
@@ -54,6 +55,27 @@ def test_log_prob_is_that_of_scipy(parameters):
     mean, log_scale = split(a)
     expected = stats.norm.logpdf(draw.b, mean, np.exp(log_scale))
     np.testing.assert_allclose(normal.log_prob(a, draw), expected, rtol=1e-10)
+
+
+def test_divergence_is_the_mean_of_the_log_ratio(parameters, rng):
+    a, _ = parameters
+    prior = tf.constant(rng.normal(size=a.shape))
+    nodes, weights = hermite_rule(20)  # exact: the log-ratio is a polynomial of degree 2
+    expected = 0.0
+    for node, weight in zip(nodes, weights, strict=True):
+        draw = normal.sample(a, tf.fill([5, 2, 3], tf.constant(node, "float64")))
+        ratio = normal.log_prob(a, draw) - normal.relaxed_log_prob(prior, draw.b)
+        expected += weight * np.asarray(ratio)
+    np.testing.assert_allclose(normal.kl(a, prior), expected, rtol=1e-9)
+    assert normal.kl(a, prior).shape == (5, 2, 3)
+    np.testing.assert_allclose(normal.kl(a, a), np.zeros((5, 2, 3)), atol=1e-12)
+
+
+def test_entropy_is_that_of_scipy(parameters):
+    a, _ = parameters
+    mean, log_scale = split(a)
+    expected = stats.norm(mean, np.exp(log_scale)).entropy()
+    np.testing.assert_allclose(normal.entropy(a), expected, rtol=1e-12)
 
 
 def test_score_is_the_derivative_of_log_prob(parameters):

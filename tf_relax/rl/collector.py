@@ -48,7 +48,7 @@ class Collector:
         Args:
             seed: of the environments, for the first rollout of a training run.
         """
-        self.environments.finished.clear()  # what an update that failed left
+        self.environments.finished.clear()  # left by what failed, or by an evaluation
         try:
             if self.n_steps is not None:
                 return self._steps(self.n_steps, seed)

@@ -63,6 +63,7 @@ class Environments:
         mode = self.vector.metadata.get("autoreset_mode")
         # Gymnasium 1.0 knows no modes, and resets in the step after the last one.
         self._autoreset = getattr(mode, "value", mode) or "NextStep"
+        self.finished: list[tuple[float, int]] = []
         # Begun so far in each environment: what an error calls the episode under way.
         self._episodes = np.zeros(self.n_envs, int)
         self.forget()
@@ -73,7 +74,6 @@ class Environments:
         self._lengths = np.zeros(self.n_envs, int)
         self._returns = np.zeros(self.n_envs)
         self._resetting = np.zeros(self.n_envs, bool)
-        self.finished: list[tuple[float, int]] = []
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode in every environment and returns the observations."""
@@ -90,6 +90,7 @@ class Environments:
             b: samples of the policy, `[n_envs, ...]`.
         """
         actions = self.action_space.decode(b)
+        self._episodes += self._resetting
         observations, rewards, terminated, truncated, infos = self._call(
             lambda: self.vector.step(actions)
         )
@@ -106,7 +107,8 @@ class Environments:
         if len(ended):
             self.finished += [(float(self._returns[i]), int(self._lengths[i])) for i in ended]
             self._lengths[ended], self._returns[ended] = 0, 0.0
-            self._episodes[ended] += 1
+            if self._autoreset != "NextStep":
+                self._episodes[ended] += 1
             if self._autoreset == "Disabled":
                 self._resetting = done
                 options = {"reset_mask": done}

@@ -78,8 +78,8 @@ class PolicyEstimator(abc.ABC):
         return cls(**config)
 
     def __repr__(self) -> str:
-        config = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"{type(self).__name__}({config})"
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.get_config())
+        return f"{type(self).__name__}({shown})"
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")

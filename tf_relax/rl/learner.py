@@ -211,8 +211,7 @@ def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[t
         both = trainer.values(tf.concat([states, successors], axis=0))
         now, after = [tf.reshape(x, rewards.shape) for x in tf.split(both, 2)]
         values = tf.stop_gradient(now)
-        ends = rollout.terminated if trainer.bootstrap == "truncation" else rollout.done
-        after = tf.stop_gradient(after) * (1 - ends)
+        after = tf.stop_gradient(after) * (1 - rollout.terminated)
         returns = lambda_returns(rewards, after, rollout.done, gamma, lam)
         loss = tf.reduce_sum(tf.square(returns - now) * mask) / tf.reduce_sum(mask)
     return values, returns, tape.gradient(loss, variables)

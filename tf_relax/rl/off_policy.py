@@ -53,6 +53,10 @@ class OffPolicy:
             "batch_size": self.batch_size,
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OffPolicy:
+        return cls(**config)
+
     def __repr__(self) -> str:
         config = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
         return f"OffPolicy({config})"

@@ -104,8 +104,9 @@ class PolicyGradient(Saved):
         self.estimator = estimators.get(estimator)
         self._given_env = env
         environments = Environments(env, n_envs)
+        shape = environments.observation_shape
         if value is None and self.estimator.uses_value:
-            value = dense_value(environments.observation_shape)
+            value = dense_value(shape)
         if self.estimator.uses_critic:
             surrogate = critics.resolve(surrogate, f"'{self.name}'")
         self.policy, self.value, self.surrogate = policy, value, surrogate
@@ -120,15 +121,10 @@ class PolicyGradient(Saved):
         self.episode_returns: collections.deque[float] = collections.deque()
         self.episode_lengths: collections.deque[int] = collections.deque()
         self.noise_seeds = keras.random.SeedGenerator()
-        self._set_up(environments)
-
-    def _set_up(self, environments: Environments) -> None:
-        """Makes everything whose shape depends on the environment."""
         self.environments = environments
         self._evaluation: Environments | None = None
         self.action_space = environments.action_space
         check.arguments(self)
-        shape = environments.observation_shape
         states = tf.zeros((1, *shape))
         check.policy_output(self, self.policy(states, training=False))
         if self.value is not None:
@@ -144,7 +140,7 @@ class PolicyGradient(Saved):
         self.normalization = Normalization(
             shape, self.normalize_observations, self.normalize_rewards, self.gamma
         )
-        # Under XLA the call itself would take longer than what it computes.
+        # Without XLA: the call itself would take longer than what it computes.
         relaxation = self.action_space.relaxation
         self._act = tf.function(
             lambda states, noise: relaxation.sample(self.logits(states), noise).b, autograph=False
@@ -152,6 +148,7 @@ class PolicyGradient(Saved):
         self._mode = tf.function(
             lambda states: relaxation.mode(self.logits(states)), autograph=False
         )
+        self._draw_block = tf.function(self.draw_noise, autograph=False)
         self.built = True
 
     def compile(
@@ -353,12 +350,15 @@ class PolicyGradient(Saved):
         return relaxation.noise_shape(shape).as_list()
 
     def _block(self, steps: int, batch: int) -> np.ndarray:
-        return self.draw_noise([steps, *self._noise_shape(batch)]).numpy()
+        return self._draw_block((steps, *self._noise_shape(batch))).numpy()
 
     def _normalized(self, raw: Rollout) -> Rollout:
+        # Without bootstrapping a time limit is as final as any other end.
+        ends = raw.terminated if self.bootstrap == "truncation" else raw.done
         return raw._replace(
             observations=self.normalization(raw.observations),
             successors=self.normalization(raw.successors),
+            terminated=ends,
             rewards=raw.rewards * np.float32(self.normalization.reward_scale),
         )
 
@@ -383,10 +383,10 @@ class PolicyGradient(Saved):
         }
 
     def _count_episodes(self) -> None:
-        for total, length in self.environments.finished:
-            self.episode_returns.append(total)
-            self.episode_lengths.append(length)
-        self.environments.finished.clear()
+        finished = self.environments.finished
+        self.episode_returns.extend(total for total, _ in finished)
+        self.episode_lengths.extend(length for _, length in finished)
+        finished.clear()
 
 
 def to_tensors(rollout: Rollout) -> Rollout:

@@ -1,0 +1,536 @@
+r"""Policy gradients on Gymnasium: how soon each estimator solves an environment, and how noisily.
+
+    REINFORCE  g_t = R_t s_t                                        s_t = d log pi(a_t | s_t)
+    A2C        g_t = [R_t - V(s_t)] s_t
+    LAX        g_t = [R_t - c(a_t, s_t)] s_t + dc(a_t, s_t)         continuous actions
+    RELAX      g_t = [R_t - c(z~_t, s_t)] s_t + dc(z_t, s_t) - dc(z~_t, s_t)
+
+`lax_value` and `relax_value` put V(s) + c(a, s) in the place of c, with V learned as in A2C and c
+on the squared gradient. What differs between environments and estimators is in `TASKS`.
+
+    cartpole     at most 200 steps, one episode per update, two layers of 10 ReLU units; solved at a
+                 mean return of 195
+    pendulum     InvertedPendulum-v5 (MuJoCo), one episode per update; solved at 950
+    lunarlander  LunarLander-v3, 8 environments side by side, 128 steps each per update, which a
+                 state value continues; solved at 200
+
+The mean is over 100 episodes, see `tf_relax.rl.episodes_to_solve`. What to look at in the figure:
+above, the mean return of the latest 100 episodes; below, the log-variance of the gradient that the
+policy's optimizer gets, over the latest 50 or so updates (lines are means over seeds, bands reach
+from the lowest to the highest). Each estimator is followed along its own training: policies that
+get further have longer episodes, and with them larger gradients. Curves end with the shortest run.
+
+    python examples/policy_gradients.py --env cartpole --seeds 20 --processes 2
+
+Every run is written to `runs_ENV.jsonl` as soon as it ends; `--draw FILE...` draws the figure from
+such files without training. The first seed of every estimator plays an episode as a GIF, for which
+MuJoCo needs OpenGL. Reference: Grathwohl et al. (2018), arXiv:1711.00123, section 5.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import keras
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+from PIL import Image
+from tqdm import tqdm
+
+import tf_relax
+
+WINDOW = 100  # episodes behind a mean return
+POINTS = 400  # of a curve, at most
+# Colours that stand for estimators as in toy.py.
+STYLES = {
+    "reinforce": {"color": "#D55E00", "linestyle": ":"},
+    "a2c": {"color": "#0072B2", "linestyle": "--"},
+    "relax": {"color": "#009E73", "linestyle": "-"},
+    "relax_value": {"color": "#E69F00", "linestyle": "-."},
+    "lax": {"color": "#009E73", "linestyle": "-"},
+    "lax_value": {"color": "#E69F00", "linestyle": "-."},
+}
+
+
+class Settings(NamedTuple):
+    """How one estimator is trained in one environment.
+
+    Attributes:
+        units: sizes of the hidden layers, of policy, value and surrogate alike.
+        activation: of the hidden layers.
+        optimizer: class of all three optimizers, in `keras.optimizers`.
+        learning_rate: of the policy.
+        value_learning_rate: of the value.
+        surrogate_learning_rate: of the surrogate.
+        value_steps: steps of the value's optimizer per update.
+        entropy_weight: of the entropy bonus.
+        gamma: discount.
+        gae_lambda: lambda of the returns; `None` is 1.
+        n_steps: steps per environment and update; `None` is one episode per environment.
+        n_envs: environments side by side.
+        trajectory_wise: whether the surrogate is taken off later steps as well.
+        normalize_observations: whether observations are brought to mean 0 and variance 1.
+        normalize_rewards: whether rewards are divided by the deviation of the returns.
+    """
+
+    units: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+    optimizer: str = "Adam"
+    learning_rate: float = 1e-3
+    value_learning_rate: float = 1e-3
+    surrogate_learning_rate: float = 1e-3
+    value_steps: int = 1
+    entropy_weight: float = 0.01
+    gamma: float = 0.99
+    gae_lambda: float | None = None
+    n_steps: int | None = None
+    n_envs: int = 1
+    trajectory_wise: bool = False
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+
+
+class Task(NamedTuple):
+    """An environment, when it counts as solved, and how each estimator is trained in it.
+
+    Attributes:
+        make: makes the environment; passes on `render_mode`.
+        threshold: mean return over `WINDOW` episodes.
+        frames: to train for, unless the command line says otherwise.
+        axis: what curves are drawn against, "episodes" or "frames".
+        settings: by estimator; all of these run unless the command line names some.
+    """
+
+    make: Callable[..., gymnasium.Env]
+    threshold: float
+    frames: int
+    axis: str
+    settings: dict[str, Settings]
+
+
+def cartpole(**options: Any) -> gymnasium.Env:
+    """Makes CartPole-v1 with the time limit of its first version."""
+    return gymnasium.make("CartPole-v1", max_episode_steps=200, **options)
+
+
+def pendulum(**options: Any) -> gymnasium.Env:
+    """Makes the inverted pendulum of MuJoCo."""
+    return gymnasium.make("InvertedPendulum-v5", **options)
+
+
+def lunarlander(**options: Any) -> gymnasium.Env:
+    """Makes the lunar lander with discrete actions."""
+    return gymnasium.make("LunarLander-v3", **options)
+
+
+_CARTPOLE = Settings(
+    units=(10, 10),
+    activation="relu",
+    learning_rate=0.01,
+    value_learning_rate=0.01,
+    surrogate_learning_rate=0.01,
+    value_steps=10,
+)
+_PENDULUM = Settings(
+    learning_rate=3e-3,
+    value_learning_rate=3e-3,
+    surrogate_learning_rate=3e-3,
+    value_steps=10,
+    entropy_weight=0.0,
+)
+_LUNARLANDER = Settings(
+    gae_lambda=0.95,
+    n_steps=128,
+    n_envs=8,
+    value_steps=10,
+    normalize_rewards=True,
+)
+TASKS = {
+    "cartpole": Task(
+        make=cartpole,
+        threshold=195.0,
+        frames=100_000,
+        axis="episodes",
+        settings={
+            "reinforce": _CARTPOLE,
+            "a2c": _CARTPOLE,
+            "relax": _CARTPOLE,
+            "relax_value": _CARTPOLE,
+        },
+    ),
+    "pendulum": Task(
+        make=pendulum,
+        threshold=950.0,
+        frames=500_000,
+        axis="episodes",
+        settings={"a2c": _PENDULUM, "lax": _PENDULUM, "lax_value": _PENDULUM},
+    ),
+    "lunarlander": Task(
+        make=lunarlander,
+        threshold=200.0,
+        frames=1_000_000,
+        axis="frames",
+        settings={"a2c": _LUNARLANDER, "relax_value": _LUNARLANDER},
+    ),
+}
+
+
+class Job(NamedTuple):
+    """One run: what a process has to know."""
+
+    env: str
+    estimator: str
+    seed: int
+    frames: int
+    stop: bool
+    jit_compile: bool
+    gif: str | None
+
+
+@dataclasses.dataclass
+class Run:
+    """What one run gave, as a line of the results holds it.
+
+    Attributes:
+        env: name of the task.
+        estimator: name in its settings.
+        seed: of networks, noise and environments.
+        solved_after: episodes, or `None`.
+        solved_frames: frames, or `None`.
+        seconds: of training.
+        curves: by what was logged, thinned out: "episodes", "frames", "return",
+            "gradient_log_variance".
+        gif: where an episode was drawn, or why none was.
+    """
+
+    env: str
+    estimator: str
+    seed: int
+    solved_after: int | None
+    solved_frames: int | None
+    seconds: float
+    curves: dict[str, list[float | None]]
+    gif: str | None = None
+
+
+class Frames(keras.callbacks.Callback):
+    """Moves a progress bar by the frames of every update."""
+
+    def __init__(self, progress: tqdm):
+        super().__init__()
+        self.progress = progress
+        self.seen = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        frames = int(logs["frames"])
+        self.progress.update(frames - self.seen)
+        self.progress.set_postfix({"return": f"{logs['return']:.1f}"}, refresh=False)
+        self.seen = frames
+
+
+def build(env: str, estimator: str, jit_compile: bool = True) -> tf_relax.rl.PolicyGradient:
+    """Returns a compiled trainer with the settings of the table."""
+    task = TASKS[env]
+    s = task.settings[estimator]
+    rl = tf_relax.rl
+    options = {"units": s.units, "activation": s.activation}
+    name, *with_value = estimator.split("_")
+    policy = rl.dense_policy(task.make, **options)
+    value = surrogate = None
+    chosen: Any = name
+    if name in ("lax", "relax"):
+        surrogate = tf_relax.surrogates.Network(looks_at=("context",), **options)
+        kind = rl.Lax if name == "lax" else rl.Relax
+        chosen = kind(trajectory_wise=s.trajectory_wise)
+    if with_value or name == "a2c":
+        value = rl.dense_value(policy.input_shape[1:], **options)
+    trainer = rl.PolicyGradient(
+        policy,
+        task.make,
+        estimator=chosen,
+        value=value,
+        surrogate=surrogate,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda if value is not None else None,
+        n_steps=s.n_steps,
+        n_envs=s.n_envs,
+        normalize_observations=s.normalize_observations,
+        normalize_rewards=s.normalize_rewards,
+    )
+    optimizer = getattr(keras.optimizers, s.optimizer)
+    trainer.compile(
+        optimizer=optimizer(s.learning_rate),
+        value_optimizer=optimizer(s.value_learning_rate),
+        surrogate_optimizer=optimizer(s.surrogate_learning_rate),
+        entropy_weight=s.entropy_weight,
+        value_steps=s.value_steps,
+        jit_compile=jit_compile,
+    )
+    return trainer
+
+
+def train(job: Job, progress: tqdm | None = None) -> Run:
+    """Trains one seed from the start."""
+    task = TASKS[job.env]
+    start = time.perf_counter()
+    keras.utils.set_random_seed(job.seed)
+    trainer = build(job.env, job.estimator, job.jit_compile)
+    callbacks: list[keras.callbacks.Callback] = []
+    if job.stop:
+        callbacks.append(tf_relax.rl.StopOnReward(task.threshold, WINDOW))
+    if progress is not None:
+        progress.set_description(f"{job.estimator}, seed {job.seed}")
+        callbacks.append(Frames(progress))
+    logs = trainer.fit(job.frames, callbacks=callbacks, seed=job.seed, verbose=0).history
+    if progress is not None:
+        progress.update(max(job.frames - trainer.frames, 0))  # of a run that stopped
+    seconds = time.perf_counter() - start
+    returns = trainer.episode_returns
+    solved = tf_relax.rl.episodes_to_solve(list(returns), task.threshold, WINDOW)
+    frames = None
+    if solved is not None:
+        (first, *_) = np.flatnonzero(np.array(logs["episodes"]) >= solved)
+        frames = int(logs["frames"][first])  # of the update in which that episode ended
+    gif = job.gif and record(trainer, task, job.gif, seed=job.seed)
+    trainer.environments.close()
+    return Run(
+        env=job.env,
+        estimator=job.estimator,
+        seed=job.seed,
+        solved_after=solved,
+        solved_frames=frames,
+        seconds=seconds,
+        curves=thinned(logs),
+        gif=gif,
+    )
+
+
+def thinned(logs: dict[str, list[float]]) -> dict[str, list[float | None]]:
+    """Returns the curves at `POINTS` updates, NaN as `None`, which JSON can say."""
+    updates = len(logs["frames"])
+    kept = np.unique(np.linspace(0, updates - 1, min(updates, POINTS)).round().astype(int))
+    names = ("episodes", "frames", "return", "gradient_log_variance")
+    curves: dict[str, list[float | None]] = {}
+    for name in names:
+        values = [float(logs[name][k]) for k in kept]
+        curves[name] = [value if np.isfinite(value) else None for value in values]
+    return curves
+
+
+def record(
+    trainer: tf_relax.rl.PolicyGradient, task: Task, path: str, seed: int, pictures: int = 150
+) -> str:
+    """Plays an episode, most probable actions only, and writes it as an animation.
+
+    Returns:
+        The path, or why there is none: a machine without display may have no OpenGL.
+    """
+    images = []
+    try:
+        env = task.make(render_mode="rgb_array")
+        try:
+            observation, _ = env.reset(seed=seed)
+            done = False
+            while not done:
+                images.append(Image.fromarray(env.render()))
+                action = trainer.action(observation[np.newaxis])[0]
+                observation, _, terminated, truncated, _ = env.step(action)
+                done = terminated or truncated
+        finally:
+            env.close()
+    # Whatever a renderer raises where it finds no OpenGL: each has errors of its own.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return f"no GIF, as the environment does not render here ({reason}); try MUJOCO_GL=egl"
+    every = -(-len(images) // pictures)
+    small = [image.resize((300, 300 * image.height // image.width)) for image in images[::every]]
+    frames = [image.quantize(64) for image in small]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
+    return path
+
+
+def print_table(env: str, runs: dict[str, list[Run]]) -> None:
+    """Prints how many episodes every seed took, and mean and spread per estimator."""
+    task = TASKS[env]
+    print(f"\n{env}: episodes until {WINDOW} in a row had a mean return of {task.threshold:g}")
+    header = f"{'solved':>7} {'mean':>7} {'std':>6} {'frames':>9} {'final return':>13}"
+    print(f"{'estimator':<12} {header}  episodes, seed by seed")
+    for estimator, seeds in runs.items():
+        solved = [run.solved_after for run in seeds if run.solved_after is not None]
+        frames = [run.solved_frames for run in seeds if run.solved_frames is not None]
+        mean, std, total = "-", "-", "-"
+        if solved:
+            mean, total = f"{np.mean(solved):.0f}", f"{np.mean(frames):.0f}"
+        if len(solved) > 1:
+            std = f"{np.std(solved, ddof=1):.0f}"
+        final = [run.curves["return"][-1] for run in seeds]
+        known = [value for value in final if value is not None]
+        last = f"{np.mean(known):.1f}" if known else "-"
+        count = f"{len(solved)}/{len(seeds)}"
+        each = " ".join("-" if r.solved_after is None else str(r.solved_after) for r in seeds)
+        print(f"{estimator:<12} {count:>7} {mean:>7} {std:>6} {total:>9} {last:>13}  {each}")
+    print("mean, std (over seeds) and frames are those of the seeds that solved it")
+
+
+def plot(env: str, runs: dict[str, list[Run]], path: pathlib.Path) -> None:
+    """Draws the mean return above the log-variance of the gradient."""
+    task = TASKS[env]
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for estimator, seeds in runs.items():
+        label = estimator.upper().replace("_VALUE", ", V + c")
+        for axes, name in ((above, "return"), (below, "gradient_log_variance")):
+            x, low, mean, high = curve(seeds, task.axis, name)
+            axes.plot(x, mean, label=label, linewidth=2, **STYLES[estimator])
+            color = STYLES[estimator]["color"]
+            axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    above.axhline(task.threshold, color="0.4", linewidth=1)
+    above.set(title=f"{env}, {len(next(iter(runs.values())))} seeds", ylabel="return")
+    below.set(xlabel=task.axis, ylabel="log-variance of the policy gradient")
+    for axes in (above, below):
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        handles=above.get_lines()[:-1], loc="outside upper center", ncols=4, frameon=False
+    )
+    figure.savefig(path, dpi=120)
+
+
+def curve(seeds: list[Run], axis: str, name: str) -> tuple[np.ndarray, ...]:
+    """Returns x, and lowest, mean and highest y over the seeds, as far as all of them go."""
+    known = []
+    for run in seeds:
+        x, y = (np.array(run.curves[key], float) for key in (axis, name))
+        known.append((x[np.isfinite(y)], y[np.isfinite(y)]))
+    known = [(x, y) for x, y in known if len(x)]
+    if not known:  # too short a run for any point
+        nothing = np.full(1, np.nan)
+        return nothing, nothing, nothing, nothing
+    start, end = max(x[0] for x, _ in known), min(x[-1] for x, _ in known)
+    grid = np.linspace(start, max(start, end), POINTS)
+    values = np.array([np.interp(grid, x, y) for x, y in known])
+    return grid, values.min(axis=0), values.mean(axis=0), values.max(axis=0)
+
+
+def load(env: str, paths: Sequence[str]) -> dict[str, list[Run]]:
+    """Returns the runs in an environment that files hold, by estimator."""
+    runs: dict[str, list[Run]] = {}
+    for path in paths:
+        for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+            run = Run(**json.loads(line))
+            if run.env == env:
+                runs.setdefault(run.estimator, []).append(run)
+    return {name: sorted(seeds, key=lambda run: run.seed) for name, seeds in runs.items()}
+
+
+def share_cores(processes: int) -> None:
+    """Gives a process its share of the cores, before TensorFlow takes all of them."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def run_all(jobs: list[Job], processes: int, path: pathlib.Path) -> None:
+    """Runs the jobs and appends each to a file as it ends."""
+    total = sum(job.frames for job in jobs)
+    with (
+        path.open("w", encoding="utf-8") as file,
+        tqdm(total=total, unit="frame", unit_scale=True) as progress,
+    ):
+
+        def save(run: Run) -> None:
+            file.write(json.dumps(dataclasses.asdict(run)) + "\n")
+            file.flush()
+            solved = "not solved" if run.solved_after is None else f"solved: {run.solved_after}"
+            progress.write(f"{run.estimator}, seed {run.seed}: {solved}, {run.seconds:.0f} s")
+            if run.gif:
+                progress.write(f"{run.estimator}, seed {run.seed}: {run.gif}")
+
+        if processes == 1:
+            for job in jobs:
+                save(train(job, progress))
+                keras.utils.clear_session()
+            return
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(processes, share_cores, (processes,)) as pool:
+            for run in pool.imap_unordered(train, jobs):
+                save(run)
+                progress.update(jobs[0].frames)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
+    """Runs the command line and returns estimator -> runs."""
+    parser = argparse.ArgumentParser(description="Policy gradients on Gymnasium environments.")
+    parser.add_argument("--env", choices=TASKS, default="cartpole")
+    parser.add_argument(
+        "--estimator",
+        nargs="+",
+        choices=STYLES,
+        metavar="NAME",
+        help=f"{', '.join(STYLES)} (default: all that the environment has settings for)",
+    )
+    parser.add_argument("--frames", type=int, help="frames per run (default: the environment's)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs per estimator")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--stop", action="store_true", help="stop a run once it has solved it")
+    parser.add_argument("--processes", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--output", default="outputs", help="folder of figure, results and GIFs")
+    parser.add_argument("--draw", nargs="+", metavar="FILE", help="draw these results; no training")
+    parser.add_argument("--no-gif", action="store_true", help="do not render episodes")
+    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
+    args = parser.parse_args(argv)
+    task = TASKS[args.env]
+    estimators = args.estimator or list(task.settings)
+    unknown = [name for name in estimators if name not in task.settings]
+    if unknown:
+        known = ", ".join(task.settings)
+        parser.error(f"no settings for {', '.join(unknown)} on {args.env}: there are {known}")
+
+    folder = pathlib.Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = args.draw
+    if files is None:
+        path = folder / f"runs_{args.env}.jsonl"
+        files = [str(path)]
+        seeds = range(args.first_seed, args.first_seed + args.seeds)
+        gif = {
+            name: None if args.no_gif else str(folder / f"{args.env}_{name}.gif")
+            for name in estimators
+        }
+        jobs = [
+            Job(
+                env=args.env,
+                estimator=name,
+                seed=seed,
+                frames=args.frames or task.frames,
+                stop=args.stop,
+                jit_compile=not args.no_jit,
+                gif=gif[name] if seed == seeds[0] else None,
+            )
+            for seed in seeds  # seed by seed: a comparison is there early, and grows
+            for name in estimators
+        ]
+        run_all(jobs, args.processes, path)
+    found = load(args.env, files)
+    runs = {name: found[name] for name in estimators if name in found}
+    if not runs:
+        parser.error(f"no runs of {', '.join(estimators)} on {args.env} in {', '.join(files)}")
+    print_table(args.env, runs)
+    figure = folder / f"policy_gradients_{args.env}.png"
+    plot(args.env, runs, figure)
+    print(f"Figure: {figure}. Results: {', '.join(files)}")
+    return runs
+
+
+if __name__ == "__main__":
+    main()
