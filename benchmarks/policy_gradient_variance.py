@@ -1,9 +1,12 @@
 """Log-variance of the policy gradient of one episode, at fixed policies along a training run.
 
-One trainer learns; the others watch: they share its policy, are given the same rollouts, train
-their own value and surrogate on them, and leave the policy alone. Every so many updates everything
-is held still, episodes are recorded with the policy as it is, and each estimator says what gradient
-each episode has. Printed is the logarithm (in nats) of the total variance over these episodes.
+    python benchmarks/policy_gradient_variance.py --seeds 5
+
+CartPole of at most 200 steps, where the time limit is an end of all rewards. One trainer learns;
+the others watch: they share its policy, are given the same rollouts, train their own value and
+surrogate on them, and leave the policy alone. Every so many updates everything is held still,
+episodes are recorded with the policy as it is, and each estimator says what gradient each episode
+has. Printed is the logarithm (in nats) of the total variance over these episodes.
 """
 
 from __future__ import annotations
@@ -15,11 +18,10 @@ from typing import Any
 import gymnasium
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tf_relax import rl, surrogates
 from tf_relax.rl.learner import trajectory_gradients
-from tf_relax.rl.policy_gradient import to_tensors
+from tf_relax.rl.rollout import to_tensors
 
 
 def cartpole() -> gymnasium.Env:
@@ -71,19 +73,22 @@ def log_variance(trainer: rl.PolicyGradient, raw: Any) -> float:
     return float(np.log(flat.var(axis=0, ddof=1).sum()))
 
 
-def run(seed: int, updates: int, every: int, episodes: int, leader: str) -> list[list[float]]:
+def run(seed: int, arguments: argparse.Namespace) -> list[list[float]]:
     """Returns a row of log-variances per point of the training run."""
+    updates, every, episodes = arguments.updates, arguments.every, arguments.episodes
+    leader = arguments.leader
     keras.utils.set_random_seed(seed)
     policy = rl.dense_policy(cartpole, units=(10, 10), activation="relu")
     trainers = {}
-    for name, arguments in contestants().items():
-        trainer = rl.PolicyGradient(policy, cartpole, n_episodes=1, bootstrap=None, **arguments())
+    for name, make in contestants().items():
+        trainer = rl.PolicyGradient(policy, cartpole, n_episodes=1, bootstrap=None, **make())
         learns = name == leader
         trainer.compile(
             keras.optimizers.Adam(0.01) if learns else keras.optimizers.SGD(0.0),
             value_optimizer=keras.optimizers.Adam(0.01),
             surrogate_optimizer=keras.optimizers.Adam(0.01),
             value_steps=5,
+            jit_compile=not arguments.no_jit,
         )
         trainers[name] = trainer
     first = trainers[leader]
@@ -105,7 +110,8 @@ def run(seed: int, updates: int, every: int, episodes: int, leader: str) -> list
     return rows
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> dict[str, list[float]]:
+    """Runs the benchmark; returns the log-variances of every contestant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -113,17 +119,12 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--leader", default="relax", help="whose gradient the policy follows")
-    arguments = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
+    arguments = parser.parse_args(argv)
     names = list(contestants())
     print("log-variance in nats:", " | ".join(names))
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    rows = np.array(
-        [
-            run(seed, arguments.updates, arguments.every, arguments.episodes, arguments.leader)
-            for seed in seeds
-        ]
-    )
+    rows = np.array([run(seed, arguments) for seed in seeds])
     flat = rows.reshape(-1, len(names))
     print(f"\nmean over {len(flat)} policies, and below reinforce and a2c (+- standard error):")
     for k, name in enumerate(names):
@@ -133,6 +134,7 @@ def main() -> None:
             error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(flat) > 1 else np.nan
             below.append(f"{difference.mean():6.2f} +- {error:4.2f}")
         print(f"{name:24s} {flat[:, k].mean():6.2f}   {below[0]}   {below[1]}")
+    return dict(zip(names, flat.T.tolist(), strict=True))
 
 
 if __name__ == "__main__":

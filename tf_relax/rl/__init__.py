@@ -1,13 +1,15 @@
 """Policy gradients on Gymnasium environments: REINFORCE, A2C, LAX and RELAX."""
 
 from tf_relax.rl.callbacks import PlotCurves, StopOnReward, episodes_to_solve
-from tf_relax.rl.critic import LinearAdvantage
+from tf_relax.rl.clip import Clip
 from tf_relax.rl.estimators import A2C, Lax, PolicyEstimator, Reinforce, Relax, get
+from tf_relax.rl.kl_penalty import KLPenalty
+from tf_relax.rl.linear_advantage import LinearAdvantage
+from tf_relax.rl.natural_gradient import NaturalGradient
 from tf_relax.rl.networks import NormalParameters, dense_policy, dense_value
 from tf_relax.rl.off_policy import OffPolicy
 from tf_relax.rl.persistence import load
 from tf_relax.rl.policy_gradient import PolicyGradient
-from tf_relax.rl.trust_region import Clip, KLPenalty, NaturalGradient
 
 __all__ = [
     "A2C",

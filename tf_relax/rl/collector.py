@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from tf_relax.rl.environments import Environments
 from tf_relax.rl.rollout import Rollout, from_episodes
 
-# Noise is drawn for so many steps at once where nobody knows how many there will be.
-_BLOCK = 64
+# Noise is drawn for so many steps at once: a draw takes as long as several actions.
+_BLOCK = 256
 
 
 class Collector:
@@ -41,6 +41,7 @@ class Collector:
         self.draw_noise = draw_noise
         self.n_episodes = n_episodes
         self.n_steps = n_steps
+        self._noise: Iterator[np.ndarray] = iter(())
 
     def collect(self, seed: int | None = None) -> tuple[Rollout, int]:
         """Returns a rollout and the number of frames that it took.
@@ -60,9 +61,7 @@ class Collector:
     def _steps(self, n_steps: int, seed: int | None) -> tuple[Rollout, int]:
         if self.environments.observations is None or seed is not None:
             self.environments.reset(seed)
-        noise = self.draw_noise(n_steps)
-        rows = [self._step(noise[t]) for t in range(n_steps)]
-        rollout = Rollout(*[np.stack(field) for field in zip(*rows, strict=True)])
+        rollout = _stacked([self._step() for _ in range(n_steps)])
         return rollout, int(rollout.mask.sum())
 
     def _episodes(self, seed: int | None) -> tuple[Rollout, int]:
@@ -75,10 +74,7 @@ class Collector:
         kept: list[tuple[float, int]] = []
         frames = 0
         while left.any():
-            t = len(rows)
-            if t % _BLOCK == 0:
-                noise = self.draw_noise(_BLOCK)
-            rows.append(self._step(noise[t % _BLOCK]))
+            rows.append(self._step())
             frames += int(rows[-1].mask.sum())
             if rows[-1].done.any():
                 for i in np.flatnonzero(rows[-1].done).tolist():
@@ -86,10 +82,10 @@ class Collector:
                     finished = self.environments.finished.pop(0)
                     if left[i] > 0:
                         kept.append(finished)
-                        ends[i].append(t + 1)
+                        ends[i].append(len(rows))
                         left[i] -= 1
         self.environments.finished = kept
-        columns = Rollout(*[np.stack(field) for field in zip(*rows, strict=True)])
+        columns = _stacked(rows)
         episodes = []
         for i, last_rows in enumerate(ends):
             start = 0
@@ -100,17 +96,30 @@ class Collector:
                 start = end
         return from_episodes(episodes), frames
 
-    def _step(self, noise: np.ndarray) -> Rollout:
+    def _step(self) -> Rollout:
         observations: Any = self.environments.observations
+        noise = self._next_noise()
         b = self.act(observations, noise)
         step = self.environments.step(b)
         return Rollout(
             observations=observations,
             noise=noise,
             actions=b,
-            rewards=step.rewards.astype(np.float32),
+            rewards=step.rewards,
             successors=step.successors,
-            terminated=step.terminated.astype(np.float32),
-            done=step.done.astype(np.float32),
-            mask=step.counts.astype(np.float32),
+            terminated=step.terminated,
+            done=step.done,
+            mask=step.counts,
         )
+
+    def _next_noise(self) -> np.ndarray:
+        noise = next(self._noise, None)
+        if noise is None:
+            self._noise = iter(self.draw_noise(_BLOCK))
+            noise = next(self._noise)
+        return noise
+
+
+def _stacked(rows: list[Rollout]) -> Rollout:
+    fields = [np.stack(field) for field in zip(*rows, strict=True)]
+    return Rollout(*[field.astype(np.float32, copy=False) for field in fields])

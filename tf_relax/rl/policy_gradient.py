@@ -21,7 +21,7 @@ from tf_relax.rl.networks import dense_value
 from tf_relax.rl.normalization import Normalization
 from tf_relax.rl.off_policy import Memory
 from tf_relax.rl.persistence import Saved
-from tf_relax.rl.rollout import Rollout
+from tf_relax.rl.rollout import Rollout, to_tensors
 from tf_relax.rl.trust_region import TrustRegion
 
 # Episodes that the logged `return` and `length` are means of.
@@ -387,11 +387,6 @@ class PolicyGradient(Saved):
         self.episode_returns.extend(total for total, _ in finished)
         self.episode_lengths.extend(length for _, length in finished)
         finished.clear()
-
-
-def to_tensors(rollout: Rollout) -> Rollout:
-    """Returns a rollout as float32 tensors."""
-    return Rollout(*[tf.constant(field, tf.float32) for field in rollout])
 
 
 def _another(optimizer: Any, like: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

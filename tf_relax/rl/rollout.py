@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 
 class Rollout(NamedTuple):
@@ -52,3 +53,8 @@ def from_episodes(episodes: list[Rollout]) -> Rollout:
 
     columns = [[pad(field) for field in episode] for episode in episodes]
     return Rollout(*[np.stack(field, axis=1) for field in zip(*columns, strict=True)])
+
+
+def to_tensors(rollout: Rollout) -> Rollout:
+    """Returns a rollout as float32 tensors."""
+    return Rollout(*[tf.constant(field, tf.float32) for field in rollout])

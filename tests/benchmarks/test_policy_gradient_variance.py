@@ -1,0 +1,23 @@
+"""The comparison of policy gradients at fixed policies, in small."""
+
+import pathlib
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
+
+import policy_gradient_variance as benchmark
+
+
+def test_every_contestant_is_measured_at_every_policy(capsys):
+    arguments = ["--seeds=1", "--updates=4", "--every=2", "--episodes=6", "--no-jit"]
+    measured = benchmark.main(arguments)
+    assert {len(values) for values in measured.values()} == {2}
+    assert np.isfinite(list(measured.values())).all()
+    printed = capsys.readouterr().out
+    for name, values in measured.items():
+        (row,) = [line for line in printed.splitlines() if line.startswith(f"{name:24s} ")]
+        assert f"{np.mean(values):.2f}" in row
+    # Those who watch have learned something of their own, too.
+    assert len({tuple(values) for values in measured.values()}) == len(measured)
