@@ -139,7 +139,7 @@ _CARTPOLE = Settings(
     learning_rate=0.01,
     value_learning_rate=0.01,
     surrogate_learning_rate=0.01,
-    value_steps=10,
+    value_steps=5,
 )
 _PENDULUM = Settings(
     learning_rate=3e-3,
