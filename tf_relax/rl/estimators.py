@@ -123,7 +123,7 @@ class ActionDependent(PolicyEstimator):
         trajectory_wise: whether what later actions were worth, above the average action in their
             states, is taken off the return as well: ``R_t - sum_k gamma^k w_{t+k}``, with
             ``w = <dc/dy(E[b], s), b - E[b]>``, whose mean is zero given the past (Cheng et al.
-            2019). In an environment without chance of its own this is most of the variance.
+            2019). It helps as far as ``c`` knows what actions are worth, and adds noise where not.
         off_policy: an `OffPolicy`, which fits ``c`` to earlier rollouts instead: it is then frozen
             while the gradient is taken.
     """

@@ -75,7 +75,7 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
         critic=trainer.critic,
     )
     learns = trainer.critic is not None and estimator.off_policy is None
-    with tf.GradientTape(persistent=True) as surrogate_tape:
+    with tf.GradientTape() as surrogate_tape:
         g = estimator.gradient(steps) * mask[:, tf.newaxis]
         if learns:
             if trajectories == 1:

@@ -84,7 +84,7 @@ class PolicyGradient(Saved):
     def __init__(
         self,
         policy: keras.Model,
-        env: Any = None,
+        env: Any,
         estimator: Any = "a2c",
         value: keras.Model | None = None,
         surrogate: Any = None,
