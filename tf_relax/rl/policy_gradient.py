@@ -140,11 +140,9 @@ class PolicyGradient(Saved):
         self.normalization = Normalization(
             shape, self.normalize_observations, self.normalize_rewards, self.gamma
         )
-        # Without XLA: the call itself would take longer than what it computes.
         relaxation = self.action_space.relaxation
-        self._act = tf.function(
-            lambda states, noise: relaxation.sample(self.logits(states), noise).b, autograph=False
-        )
+        # Without XLA, which would compile for every number of observations.
+        self._act = tf.function(self._sample, autograph=False)
         self._mode = tf.function(
             lambda states: relaxation.mode(self.logits(states)), autograph=False
         )
@@ -183,6 +181,8 @@ class PolicyGradient(Saved):
             learns = self.critic if self.memory is None else self.critic.surrogate
             self.surrogate_optimizer.build(learns.trainable_variables)
         options = {"autograph": False, "jit_compile": jit_compile}
+        # One kernel, not one per layer: starting them takes longer than what they compute.
+        self._act_compiled = tf.function(self._sample, **options)
         self._update = tf.function(self._stacked_update, **options)
         self._fit_critic = tf.function(
             lambda *batches: learner.fit_critic(self, batches), **options
@@ -333,7 +333,7 @@ class PolicyGradient(Saved):
         environments = self.environments
         spec = tf.TensorSpec((environments.n_envs, *environments.observation_shape))
         noise_shape = self._noise_shape(environments.n_envs)
-        act = self._act.get_concrete_function(spec, tf.TensorSpec(noise_shape))
+        act = self._act_compiled.get_concrete_function(spec, tf.TensorSpec(noise_shape))
         return Collector(
             environments,
             lambda observations, noise: act(
@@ -343,6 +343,9 @@ class PolicyGradient(Saved):
             self.n_episodes,
             self.n_steps,
         )
+
+    def _sample(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        return self.action_space.relaxation.sample(self.logits(states), noise).b
 
     def _noise_shape(self, batch: int) -> list[int]:
         relaxation = self.action_space.relaxation
