@@ -2,11 +2,13 @@
 
     python benchmarks/policy_gradient_variance.py --seeds 5
 
-CartPole of at most 200 steps, where the time limit is an end of all rewards. One trainer learns;
-the others watch: they share its policy, are given the same rollouts, train their own value and
-surrogate on them, and leave the policy alone. Every so many updates everything is held still,
-episodes are recorded with the policy as it is, and each estimator says what gradient each episode
-has. Printed is the logarithm (in nats) of the total variance over these episodes.
+CartPole of at most 200 steps, where the time limit is an end of all rewards. A leader learns from
+`--batch` episodes per update. The contestants watch: they share its policy and are given the same
+episodes, train their own value and surrogate on them, and leave the policy alone. Every so many
+updates the policy is held still. The contestants watch for another `--fit` updates, so that what is
+measured is what value and surrogate can do rather than how they keep up. Then `--episodes` more are
+recorded, and each contestant says what gradient each of these has. Printed is the logarithm (in
+nats) of the total variance over these episodes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 from tf_relax import rl, surrogates
 from tf_relax.rl.learner import trajectory_gradients
-from tf_relax.rl.rollout import to_tensors
+from tf_relax.rl.rollout import Rollout, to_tensors
 
 
 def cartpole() -> gymnasium.Env:
@@ -29,15 +31,15 @@ def cartpole() -> gymnasium.Env:
 
 
 def network() -> surrogates.Surrogate:
-    return surrogates.Network((10, 10), "relu", looks_at=("context",))
+    return surrogates.Network((64, 64), "tanh", looks_at=("context",))
 
 
 def linear() -> surrogates.Surrogate:
-    return rl.LinearAdvantage((10, 10), "relu")
+    return rl.LinearAdvantage((64, 64), "tanh")
 
 
 def value() -> keras.Model:
-    return rl.dense_value((4,), (10, 10), "relu")
+    return rl.dense_value((4,), (64, 64), "tanh")
 
 
 def contestants() -> dict[str, Callable[[], dict[str, Any]]]:
@@ -49,7 +51,9 @@ def contestants() -> dict[str, Callable[[], dict[str, Any]]]:
         "reinforce": lambda: {"estimator": "reinforce"},
         "a2c": lambda: {"estimator": "a2c", "value": value()},
         "relax": lambda: {"estimator": "relax", "surrogate": network()},
+        "relax, linear": lambda: {"estimator": "relax", "surrogate": linear()},
         "V + c": lambda: {"estimator": "relax", "value": value(), "surrogate": network()},
+        "V + c, linear": lambda: {"estimator": "relax", "value": value(), "surrogate": linear()},
         "V + c, off-policy": lambda: {
             "estimator": fitted,
             "value": value(),
@@ -75,38 +79,47 @@ def log_variance(trainer: rl.PolicyGradient, raw: Any) -> float:
 
 def run(seed: int, arguments: argparse.Namespace) -> list[list[float]]:
     """Returns a row of log-variances per point of the training run."""
-    updates, every, episodes = arguments.updates, arguments.every, arguments.episodes
-    leader = arguments.leader
     keras.utils.set_random_seed(seed)
     policy = rl.dense_policy(cartpole, units=(10, 10), activation="relu")
-    trainers = {}
-    for name, make in contestants().items():
-        trainer = rl.PolicyGradient(policy, cartpole, n_episodes=1, bootstrap=None, **make())
-        learns = name == leader
-        trainer.compile(
-            keras.optimizers.Adam(0.01) if learns else keras.optimizers.SGD(0.0),
+
+    def trainer(policy_optimizer: Any, options: dict[str, Any]) -> rl.PolicyGradient:
+        made = rl.PolicyGradient(
+            policy, cartpole, n_envs=arguments.batch, bootstrap=None, **options
+        )
+        made.compile(
+            policy_optimizer,
             value_optimizer=keras.optimizers.Adam(0.01),
             surrogate_optimizer=keras.optimizers.Adam(0.01),
             value_steps=5,
             jit_compile=not arguments.no_jit,
         )
-        trainers[name] = trainer
-    first = trainers[leader]
-    collector = first._collector()
+        return made
+
+    leader = trainer(keras.optimizers.Adam(0.01), contestants()[arguments.leader]())
+    watching = [trainer(keras.optimizers.SGD(0.0), make()) for make in contestants().values()]
+    collector = leader._collector()
+    rng = np.random.default_rng(seed)
+
+    def watch(seed: int | None = None) -> Rollout:
+        raw, _ = collector.collect(seed)
+        for each in watching:
+            each.learn(raw, rng)
+        return raw
+
     rows = []
-    for update in range(updates + 1):
-        if update % every == 0 and update:
-            collector.n_episodes = episodes
-            raw, _ = collector.collect()
-            collector.n_episodes = 1
-            rows.append([log_variance(trainer, raw) for trainer in trainers.values()])
-            length = raw.mask.sum() / episodes
-            shown = "  ".join(f"{x:7.2f}" for x in rows[-1])
-            print(f"seed {seed}  update {update:4d}  length {length:5.1f}  {shown}", flush=True)
-        raw, _ = collector.collect(seed if update == 0 else None)
-        # Those who watch come first: they are given the policy that acted.
-        for name in sorted(trainers, key=lambda name: name == leader):
-            trainers[name].learn(raw)
+    for update in range(1, arguments.updates + 1):
+        leader.learn(watch(seed if update == 1 else None))
+        if update % arguments.every:
+            continue
+        for _ in range(arguments.fit):
+            watch()
+        collector.n_episodes = arguments.episodes
+        raw, _ = collector.collect()
+        collector.n_episodes = arguments.batch
+        rows.append([log_variance(each, raw) for each in watching])
+        length = raw.mask.sum() / raw.mask.shape[1]
+        shown = "  ".join(f"{x:7.2f}" for x in rows[-1])
+        print(f"seed {seed}  update {update:4d}  length {length:5.1f}  {shown}", flush=True)
     return rows
 
 
@@ -115,26 +128,31 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--updates", type=int, default=400)
-    parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--updates", type=int, default=80)
+    parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--leader", default="relax", help="whose gradient the policy follows")
+    parser.add_argument("--batch", type=int, default=10, help="episodes per update")
+    parser.add_argument("--fit", type=int, default=50, help="updates at each of the policies")
+    parser.add_argument(
+        "--leader", choices=list(contestants()), default="a2c", help="who trains the policy"
+    )
     parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     arguments = parser.parse_args(argv)
     names = list(contestants())
     print("log-variance in nats:", " | ".join(names))
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    rows = np.array([run(seed, arguments) for seed in seeds])
-    flat = rows.reshape(-1, len(names))
-    print(f"\nmean over {len(flat)} policies, and below reinforce and a2c (+- standard error):")
+    rows = np.array([run(seed, arguments) for seed in seeds])  # [seeds, policies, names]
+    _, policies, _ = rows.shape
+    print(f"\nmean over {len(rows)} seeds of {policies} policies, and how much less than others:")
     for k, name in enumerate(names):
         below = []
         for other in ("reinforce", "a2c"):
-            difference = flat[:, names.index(other)] - flat[:, k]
-            error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(flat) > 1 else np.nan
-            below.append(f"{difference.mean():6.2f} +- {error:4.2f}")
-        print(f"{name:24s} {flat[:, k].mean():6.2f}   {below[0]}   {below[1]}")
-    return dict(zip(names, flat.T.tolist(), strict=True))
+            # Policies of one seed are related: the error is that of independent seeds.
+            each = (rows[:, :, names.index(other)] - rows[:, :, k]).mean(axis=1)
+            error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
+            below.append(f"{other} {each.mean():6.2f} +- {error:4.2f}")
+        print(f"{name:24s} {rows[:, :, k].mean():6.2f}   {below[0]}   {below[1]}")
+    return dict(zip(names, rows.reshape(-1, len(names)).T.tolist(), strict=True))
 
 
 if __name__ == "__main__":
