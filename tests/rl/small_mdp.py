@@ -23,6 +23,7 @@ REWARD = np.array([[1.0, -0.5], [0.3, 2.0]])
 SPACES = {
     "bit": gymnasium.spaces.MultiBinary(1),
     "choice": gymnasium.spaces.Discrete(2),
+    "block": gymnasium.spaces.MultiDiscrete([2]),
     "real": gymnasium.spaces.Box(-1.0, 1.0, (1,)),
 }
 

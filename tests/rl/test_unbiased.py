@@ -82,6 +82,14 @@ def test_expectation_is_the_derivative_of_the_return(kind, name, rng):
     assert error(expected(trainer, list_all(trainer, rng)), truth) < ROUNDING
 
 
+@pytest.mark.parametrize("name", ["value", "uncoupled_trajectory_wise"])
+def test_expectation_with_blocks_of_choices(name, rng):
+    """That several are as independent as one is shown with the relaxation."""
+    trainer = make_trainer("block", rng, **DISCRETE[name]())
+    assert type(trainer.action_space.relaxation).__name__ == "Blocks"
+    assert error(expected(trainer, list_all(trainer, rng)), exact(trainer)) < ROUNDING
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_expectation_with_real_actions(name, rng):
     trainer = make_trainer("real", rng, **REAL[name]())
