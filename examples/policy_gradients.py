@@ -31,11 +31,14 @@ MuJoCo needs OpenGL. Reference: Grathwohl et al. (2018), arXiv:1711.00123, secti
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
 import multiprocessing
 import os
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -44,7 +47,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
-from PIL import Image
 from tqdm import tqdm
 
 import tf_relax
@@ -164,36 +166,35 @@ def thinned(logs: dict[str, list[float]]) -> dict[str, list[float | None]]:
     return curves
 
 
-def record(
-    trainer: tf_relax.rl.PolicyGradient, task: Task, path: str, seed: int, pictures: int = 150
-) -> str:
-    """Plays an episode, most probable actions only, and writes it as an animation.
+def record(trainer: tf_relax.rl.PolicyGradient, task: Task, path: str, seed: int) -> str:
+    """Plays an episode, most probable actions only, and has it drawn by `render_episode.py`.
 
     Returns:
-        The path, or why there is none: a machine without display may have no OpenGL.
+        The path, or why there is no animation: a machine without display may have no OpenGL.
     """
-    images = []
-    try:
-        env = task.make(render_mode="rgb_array")
-        try:
-            observation, _ = env.reset(seed=seed)
-            done = False
-            while not done:
-                images.append(Image.fromarray(env.render()))
-                action = trainer.action(observation[np.newaxis])[0]
-                observation, _, terminated, truncated, _ = env.step(action)
-                done = terminated or truncated
-        finally:
-            env.close()
-    # Whatever a renderer raises where it finds no OpenGL: each has errors of its own.
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return f"no GIF, as the environment does not render here ({reason}); try MUJOCO_GL=egl"
-    every = -(-len(images) // pictures)
-    small = [image.resize((300, 300 * image.height // image.width)) for image in images[::every]]
-    frames = [image.quantize(64) for image in small]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return path
+    env = task.make()
+    actions = []
+    observation, _ = env.reset(seed=seed)
+    done = False
+    while not done:
+        action = trainer.action(observation[np.newaxis])[0]
+        actions.append(action.tolist())
+        observation, _, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+    env.close()
+    given = {"spec": env.spec.to_json(), "seed": seed, "actions": actions, "path": path}
+    script = pathlib.Path(__file__).with_name("render_episode.py")
+    drawn = subprocess.run(
+        [sys.executable, str(script)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if drawn.returncode == 0:
+        return path
+    lines = drawn.stderr.strip().splitlines() or [f"it ended with code {drawn.returncode}"]
+    return f"no GIF, as the environment does not render here ({lines[-1]}); try MUJOCO_GL=egl"
 
 
 def print_table(env: str, runs: dict[str, list[Run]]) -> None:
@@ -299,9 +300,13 @@ def run_all(jobs: list[Job], processes: int, path: pathlib.Path) -> None:
                 keras.utils.clear_session()
             return
         context = multiprocessing.get_context("spawn")
-        with context.Pool(processes, share_cores, (processes,)) as pool:
-            for run in pool.imap_unordered(train, jobs):
-                save(run)
+        # Says so if a process dies, which a `Pool` would wait for.
+        with concurrent.futures.ProcessPoolExecutor(
+            processes, context, share_cores, (processes,)
+        ) as pool:
+            futures = [pool.submit(train, job) for job in jobs]
+            for future in concurrent.futures.as_completed(futures):
+                save(future.result())
                 progress.update(jobs[0].frames)
 
 

@@ -1,10 +1,12 @@
 """The policy-gradient example: the command with few frames, its files, and what it counts."""
 
 import json
+import sys
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import policy_gradients as example
 
@@ -102,19 +104,36 @@ def test_long_histories_are_thinned_out_and_keep_both_ends():
         assert (curves[name][0], curves[name][-1]) == (None, 4999)
 
 
-def test_machines_that_cannot_render_go_without_a_gif(tmp_path):
-    class Blind:
-        def __getattr__(self, name):
-            return lambda **_: (np.zeros(4, "float32"), {})
+class Always:
+    """Stands in for a trainer: pushes to one side."""
 
-        def render(self):
-            raise RuntimeError("no OpenGL")
+    def action(self, observations):
+        return np.zeros(len(observations), int)
 
-    task = example.TASKS["pendulum"]._replace(make=lambda render_mode: Blind())
-    said = example.record(None, task, str(tmp_path / "episode.gif"), seed=0)
+
+def test_episode_is_drawn_from_its_actions(tmp_path):
+    path = str(tmp_path / "episode.gif")
+    assert example.record(Always(), example.TASKS["cartpole"], path, seed=0) == path
+    with Image.open(path) as animation:
+        assert 8 <= animation.n_frames <= 11  # the cart cannot be pushed any longer
+        first = np.array(animation.convert("L"))
+        animation.seek(animation.n_frames - 1)
+        last = np.array(animation.convert("L"))
+    assert (first != last).any()
+
+
+def test_machines_that_cannot_render_go_without_a_gif(tmp_path, monkeypatch):
+    # An interpreter whose every script ends like that of a renderer without OpenGL.
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!{sys.executable}\nraise RuntimeError('no OpenGL')\n")
+    monkeypatch.setattr(example.sys, "executable", str(interpreter))
+    interpreter.chmod(0o755)
+    said = example.record(
+        Always(), example.TASKS["cartpole"], str(tmp_path / "episode.gif"), seed=0
+    )
     assert "RuntimeError: no OpenGL" in said
     assert "MUJOCO_GL" in said
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.gif"))
 
 
 def test_estimators_without_settings_are_named(tmp_path, capsys):
