@@ -27,6 +27,8 @@ class Settings(NamedTuple):
         gae_lambda: lambda of the returns; `None` is 1.
         n_steps: steps per environment and update; `None` is one episode per environment.
         n_envs: environments side by side.
+        max_kl: KL divergence of natural-gradient steps, which leave the policy's optimizer out;
+            `None` takes that optimizer.
         trajectory_wise: whether the surrogate is taken off later steps as well.
         normalize_observations: whether observations are brought to mean 0 and variance 1.
         normalize_rewards: whether rewards are divided by the deviation of the returns.
@@ -44,6 +46,7 @@ class Settings(NamedTuple):
     gae_lambda: float | None = None
     n_steps: int | None = None
     n_envs: int = 1
+    max_kl: float | None = None
     trajectory_wise: bool = False
     normalize_observations: bool = False
     normalize_rewards: bool = False
@@ -98,15 +101,16 @@ _PENDULUM = Settings(
     entropy_weight=0.0,
 )
 _LUNARLANDER = Settings(
-    learning_rate=2e-3,
     value_learning_rate=3e-3,
-    value_steps=8,
-    # It ends well only for a lander that keeps its engines off once it stands.
-    entropy_weight=0.0,
+    value_steps=20,
+    # A landed craft gets its last 100 points only when it rests: the bonus for entropy, which keeps
+    # the engines on, has to be small, and the discount must let those points be seen from above.
+    entropy_weight=1e-3,
     gamma=0.999,
     gae_lambda=0.98,
-    n_steps=64,
+    n_steps=128,
     n_envs=8,
+    max_kl=0.01,
     normalize_rewards=True,
 )
 TASKS = {
@@ -165,6 +169,7 @@ def build(env: str, estimator: str, jit_compile: bool = True) -> tf_relax.rl.Pol
         gae_lambda=s.gae_lambda if value is not None else None,
         n_steps=s.n_steps,
         n_envs=s.n_envs,
+        trust_region=None if s.max_kl is None else rl.NaturalGradient(s.max_kl),
         normalize_observations=s.normalize_observations,
         normalize_rewards=s.normalize_rewards,
     )

@@ -12,7 +12,7 @@ on the squared gradient. Settings of every estimator in every environment are in
     cartpole     at most 200 steps, one episode per update, two layers of 10 ReLU units; solved at a
                  mean return of 195
     pendulum     InvertedPendulum-v5 (MuJoCo), one episode per update; solved at 950
-    lunarlander  LunarLander-v3, 8 environments side by side, 64 steps each per update, which a
+    lunarlander  LunarLander-v3, 8 environments side by side, 128 steps each per update, which a
                  state value continues; solved at 200
 
 The mean is over 100 episodes, see `tf_relax.rl.episodes_to_solve`. What to look at in the figure:
