@@ -96,7 +96,8 @@ _CARTPOLE = Settings(
 _PENDULUM = Settings(
     learning_rate=3e-3,
     value_learning_rate=3e-3,
-    surrogate_learning_rate=3e-3,
+    # As fast as the policy, it can drive that into a corner before it knows anything.
+    surrogate_learning_rate=5e-4,
     value_steps=10,
     entropy_weight=0.0,
 )
