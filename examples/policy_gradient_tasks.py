@@ -94,9 +94,9 @@ _CARTPOLE = Settings(
     value_steps=5,
 )
 _PENDULUM = Settings(
-    learning_rate=3e-3,
+    learning_rate=1e-3,
     value_learning_rate=3e-3,
-    # As fast as the policy, it can drive that into a corner before it knows anything.
+    # Faster, it can drive the policy into a corner before it knows anything.
     surrogate_learning_rate=5e-4,
     value_steps=10,
     entropy_weight=0.0,
