@@ -21,6 +21,26 @@ def global_seed_state() -> keras.Variable:
     return global_seed_generator().state
 
 
+def position_of_call() -> int:
+    """Returns how often this was called before in the call of the outermost layer or model.
+
+    It is 0 outside of all calls. Within a model it tells calls apart in the same way every time.
+    """
+    from keras.src.backend.common import global_state
+
+    context = global_state.get_global_attribute("current_call_ctx")
+    if context is None:
+        return 0
+    position = getattr(context, "tf_relax_position", 0)
+    context.tf_relax_position = position + 1
+    return position
+
+
+def keras_mask(tensor: Any) -> Any:
+    """Returns the mask that Keras has attached to a tensor, or `None`."""
+    return getattr(tensor, "_keras_mask", None)
+
+
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """Returns all layers inside a layer or model, however deeply nested."""
     return layer._flatten_layers(include_self=False)

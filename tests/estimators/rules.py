@@ -45,7 +45,7 @@ def quadrature(row: Row, logit: float) -> Rule:
     Mirrored nodes have the same weights; those of several samples are not all mirrored alike, lest
     an estimator gain from samples that are equal.
     """
-    samples, count = row.samples, row.estimator.num_conditional
+    samples, count = row.samples, row.estimator.num_z_tildes
     nodes = 32 if samples == 1 else 20
     splits, weights = logistic_rule(-logit, nodes)
     noise, weights = product_grid([(splits, weights)] * samples)

@@ -92,7 +92,7 @@ def test_saturated_bernoullis(row):
     rng = np.random.default_rng(1)
     x = np.repeat(LOGITS, DRAWS, axis=0)
     noise = single_precision(rng, rng.logistic, row.samples, x.shape)
-    count = row.estimator.num_conditional * row.estimator.num_passes
+    count = row.estimator.num_z_tildes * row.estimator.num_passes
     conditional = single_precision(rng, rng.logistic, count, x.shape) if count else None
     assert_close(*steps(bernoulli_models(), row, x, noise, conditional))
 

@@ -25,7 +25,7 @@ class Forced(Handler):
         self.samples = list(samples)
         self.logits = []
 
-    def visit(self, layer, logits, context):
+    def visit(self, layer, logits, context, mask=None):
         self.logits.append(logits)
         b = tf.cast(self.samples[len(self.logits) - 1], logits.dtype)
         draw = tf_relax.relaxations.Draw(noise=b, z=b, b=b)
@@ -170,7 +170,7 @@ def integrated_gradients(model: tf_relax.RelaxModel, estimator, nodes: int = 14)
     weights = weights * len(weights) / 2
     model.estimator = Weighted(estimator, weights)
     given = [tf.constant(each) for each in (x, y, weights, noise)]
-    count = estimator.num_conditional
+    count = estimator.num_z_tildes
     if count:
         # Mirrored nodes have the same weights.
         tilde = np.stack([tilde, -tilde])[:count]

@@ -54,9 +54,9 @@ class ControlVariate(Estimator):
                 )
         self.coupled = coupled
         self.num_samples = num_samples
-        self.samples_of_z_tilde = num_conditional
+        self.num_conditional = num_conditional
         self.num_passes = self.num_noises = num_samples
-        self.num_conditional = num_conditional - coupled
+        self.num_z_tildes = num_conditional - coupled  # coupled, z is one of them
 
     def check(self, layer: Any) -> None:
         require_conditional(self, layer)
@@ -97,7 +97,7 @@ class ControlVariate(Estimator):
         if self.coupled:
             # z~ = z in value, hence also c(z~) = c(z) and h(z~) = h(z).
             pairs = [[site.z, *site.z_tildes] for site in level]
-            for m in range(self.samples_of_z_tilde):
+            for m in range(self.num_conditional):
                 z = [each[m] for each in pairs]
                 c, h = surrogate_and_derivative(self, one, level, z)
                 for k, site in enumerate(level):
@@ -106,7 +106,7 @@ class ControlVariate(Estimator):
                     path_mean[k] += site.layer.relaxation.delta_vjp(site.logits, draw, h[k])
         else:
             _, h = surrogate_and_derivative(self, one, level, [site.z for site in level])
-            for m in range(self.samples_of_z_tilde):
+            for m in range(self.num_conditional):
                 z_tilde = [site.z_tildes[m] for site in level]
                 c, h_tilde = surrogate_and_derivative(self, one, level, z_tilde)
                 for k, site in enumerate(level):
@@ -114,14 +114,14 @@ class ControlVariate(Estimator):
                     c_mean[k] += c[k]
                     path_mean[k] += relaxation.vjp(a, draw, h[k])
                     path_mean[k] -= relaxation.conditional_vjp(a, draw, z_tilde[k], h_tilde[k])
-        count = self.samples_of_z_tilde
+        count = self.num_conditional
         return [(site, c_mean[k] / count, path_mean[k] / count) for k, site in enumerate(level)]
 
     def get_config(self) -> dict[str, Any]:
         return {
             "coupled": self.coupled,
             "num_samples": self.num_samples,
-            "num_conditional": self.samples_of_z_tilde,
+            "num_conditional": self.num_conditional,
         }
 
 

@@ -112,7 +112,7 @@ class Estimator(abc.ABC):
             in which one value depends on the samples of all passes.
         num_passes: independent passes per step.
         num_noises: noise tensors per site; by default one per pass.
-        num_conditional: samples of `z | b` per site.
+        num_z_tildes: samples of `z | b` per site.
     """
 
     unbiased: bool = True
@@ -122,7 +122,7 @@ class Estimator(abc.ABC):
     importance_weighted: bool = False
     num_passes: int = 1
     num_noises: int = 1
-    num_conditional: int = 0
+    num_z_tildes: int = 0
 
     def check(self, layer: Any) -> None:
         """Raises a ValueError that names both if the estimator is not defined for a layer."""

@@ -61,6 +61,9 @@ class Exact(Estimator):
                 for site in forced[-1].sites
             ]
             p.append(tf.stop_gradient(tf.exp(tf.add_n(log_prob))))
+        # Logits that leave fewer choices than a sample has show here.
+        whole = tf.abs(tf.add_n(p) - 1) < 1e-3
+        p = [tf.where(whole, p_b, tf.constant(float("nan"), p_b.dtype)) for p_b in p]
         f_mean = tf.add_n([p_b * other.f for p_b, other in zip(p, forced, strict=True)])
         gradients = [
             [times(p_b * (other.f - f_mean), score(site)) for site in other.sites]
@@ -82,6 +85,13 @@ class Exact(Estimator):
                     f"Exact cannot enumerate {type(site.layer).__name__} '{site.name}', whose "
                     f"logits have the event shape {event}: use a discrete layer, with logits of "
                     "fixed size, and permutations, subsets and trees one at a time."
+                )
+            relaxation = site.layer.relaxation
+            if site.mask is not None and relaxation.has_items and not relaxation.has_mean:
+                raise ValueError(
+                    f"Exact enumerates samples with one number of choices, and the mask of "
+                    f"{type(site.layer).__name__} '{site.name}' may leave examples with fewer. "
+                    "Use 'relax'."
                 )
             counts.append(count)
         total = math.prod(counts)

@@ -215,7 +215,8 @@ class ReinMax(Pathwise):
             )
 
     def output(self, site: Site) -> tf.Tensor:
-        relaxation, b = site.layer.relaxation, site.b
+        relaxation = site.layer.relaxation
+        b = tf.cast(site.layer.as_output(site.draw), site.logits.dtype)
 
         @tf.custom_gradient
         def sample(a: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:

@@ -36,6 +36,8 @@ class GumbelSinkhorn(Discrete):
     Call arguments:
         logits: `[batch, ..., n, n]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: pairs that may be
+            matched, of which a whole matching has to consist.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
@@ -96,6 +98,8 @@ class Rounding(Discrete):
     Call arguments:
         logits: `M` and ``log nu`` side by side, `[batch, ..., n, 2 n]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: matrices that take
+            part.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_relax.layers.mask import combined_mask, restricted, where_counted
 from tf_relax.layers.prior import SAMPLED
 from tf_relax.layers.stochastic import add_per_example_loss
 from tf_relax.relaxations import Bernoulli, Categorical, Relaxation, Sticks
@@ -38,6 +39,8 @@ class ConditionalPrior(keras.layers.Layer):
         sample: samples of a layer with `prior=None`, `[batch, *event]`.
         logits: the logits that they were drawn from, `[batch, *event]`.
         prior_logits: logits of ``p(b_1 | b_2)``, `[batch, *event]`.
+        mask: optional: the mask that the first layer was called with. Padding that Keras marks in
+            the sample itself needs no mention.
 
     Returns:
         The samples.
@@ -59,17 +62,28 @@ class ConditionalPrior(keras.layers.Layer):
             raise ValueError(
                 f"ConditionalPrior: `kind` must be one of {tuple(_KINDS)}. Received: {kind!r}"
             )
+        self.supports_masking = True
         self.kind = kind
 
-    def call(self, sample: tf.Tensor, logits: tf.Tensor, prior_logits: tf.Tensor) -> tf.Tensor:
+    def call(
+        self,
+        sample: tf.Tensor,
+        logits: tf.Tensor,
+        prior_logits: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        sample_mask: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         b, a, prior = (tf.cast(tensor, dtype) for tensor in (sample, logits, prior_logits))
         relaxation = _KINDS[self.kind]
+        mask = combined_mask(self, relaxation, a, mask=mask, sample_mask=sample_mask)
+        a, prior = restricted(relaxation, a, mask), restricted(relaxation, prior, mask)
         handler = current_handler()
         sampled = handler is not None and handler.divergence == SAMPLED
         entropy = None if sampled else relaxation.entropy(a)
         log_q = relaxation.relaxed_log_prob(a, b) if entropy is None else -entropy
-        add_per_example_loss(self, sum_event(log_q - relaxation.relaxed_log_prob(prior, b)))
+        divergence = log_q - relaxation.relaxed_log_prob(prior, b)
+        add_per_example_loss(self, sum_event(where_counted(mask, divergence)))
         return sample
 
     def compute_output_shape(

@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.layers.mask import where_counted
 from tf_relax.layers.prior import ANALYTIC, SAMPLED
 from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
 from tf_relax.relaxations import Draw
 from tf_relax.relaxations.event import sum_event
+from tf_relax.relaxations.impossible import IMPOSSIBLE
 
 
 class Discrete(Stochastic):
@@ -59,7 +61,7 @@ class Discrete(Stochastic):
                 raise ValueError(f"{self._label()}: the logits of the prior must be finite.")
         self.prior = prior
         self.kl = kl
-        self.initial_kl_weight = kl_weight
+        self.initial_kl_weight = self.kl_weight = kl_weight
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
         super().build(logits_shape, context_shape)
@@ -115,7 +117,12 @@ class Discrete(Stochastic):
         return tf.constant(self.prior)
 
     def add_divergence(
-        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
+        self,
+        logits: tf.Tensor,
+        output: tf.Tensor | None,
+        draw: Draw | None,
+        method: str | None,
+        mask: tf.Tensor | None = None,
     ) -> None:
         if self.prior is None:
             return
@@ -124,10 +131,13 @@ class Discrete(Stochastic):
         # Without a sample there is nothing to estimate from.
         method = ANALYTIC if output is None else method or self.kl or ANALYTIC
         prior = tf.broadcast_to(self.prior_logits, tf.shape(logits))
+        if mask is not None and self.relaxation.has_items:
+            # Items that are ruled out are so before anything is drawn, by the prior as well.
+            prior = tf.where(mask, prior, tf.constant(IMPOSSIBLE, prior.dtype))
         divergence = self.relaxation.kl(logits, prior) if method == ANALYTIC else None
         if divergence is None:
             divergence = self._sampled_divergence(logits, prior, output, draw)
-        add_per_example_loss(self, weight * sum_event(divergence))
+        add_per_example_loss(self, weight * sum_event(where_counted(mask, divergence)))
 
     def _sampled_divergence(
         self, logits: tf.Tensor, prior: tf.Tensor, output: tf.Tensor | None, draw: Draw | None

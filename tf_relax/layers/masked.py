@@ -36,12 +36,11 @@ class Masked(Discrete):
         super().build(logits_shape, context_shape)
         self._check_broadcasts("mask", self.mask, logits_shape)
 
-    def _as_logits(self, logits: Any) -> tf.Tensor:
-        logits = super()._as_logits(logits)
-        if self.mask is None:
-            return logits
-        # So low that they never win, and finite: differences of logits stay numbers.
-        return tf.where(self.mask, logits, tf.constant(-1e9, logits.dtype))
+    def _mask(self, logits: tf.Tensor, **masks: Any) -> tf.Tensor | None:
+        if self.mask is not None:
+            axes = [1] * (logits.shape.rank - self.mask.ndim)
+            masks["the layer's own mask"] = self.mask.reshape([*axes, *self.mask.shape])
+        return super()._mask(logits, **masks)
 
     def get_config(self) -> dict[str, Any]:
         mask = None if self.mask is None else self.mask.tolist()

@@ -41,6 +41,8 @@ class RelaxBernoulli(Discrete):
         logits: floating point, `[batch, *event]`, of any rank.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits,
             for example the inputs of the model or samples of earlier layers.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: units, or whole
+            steps, that take part; others are 0 and have no divergence.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:

@@ -26,7 +26,8 @@ class RelaxCategorical(Masked):
             can be relaxed through them, so RELAX works with the surrogate network alone.
         method: `"gumbel"`, or `"stick_breaking"` for logits of K - 1 sticks
             (`tf_relax.relaxations.stick_logits` makes them of the logits of a softmax).
-        mask: booleans `[..., K]`, broadcast over the event: categories that may be chosen.
+        mask: booleans `[..., K]`, broadcast over the event: categories that may be chosen in all
+            examples. For a mask per example call the layer with one.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
         **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
             scale, surrogate, inference, seed, check_numerics, name, dtype.
@@ -34,10 +35,13 @@ class RelaxCategorical(Masked):
     Call arguments:
         logits: `[batch, ..., K]` (K - 1 for sticks): any number of choices per example.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: categories that this
+            example may choose; for sticks, choices that are no padding.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        `[batch, ..., K]` in the compute dtype, or indices `[batch, ...]`, int32.
+        `[batch, ..., K]` in the compute dtype, or indices `[batch, ...]`, int32. Where all
+        categories are masked nothing is chosen: zeros, or the index -1.
 
     Raises:
         ValueError: for ill-shaped logits, unknown options, and a mask that leaves nothing to

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.layers.mask import where_counted
 from tf_relax.layers.prior import ANALYTIC, SAMPLED
-from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss, refuse_temperature
 from tf_relax.relaxations import Draw, Normal
 from tf_relax.relaxations.event import sum_event
 
@@ -42,6 +43,8 @@ class RelaxNormal(Stochastic):
     Call arguments:
         logits: the parameters, floating point, `[batch, ..., 2 * units]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: steps that take
+            part; others have no divergence.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
@@ -70,6 +73,7 @@ class RelaxNormal(Stochastic):
         check_numerics: bool = False,
         **kwargs: Any,
     ):
+        refuse_temperature("RelaxNormal", kwargs)
         super().__init__(
             scale=scale,
             surrogate=surrogate,
@@ -102,7 +106,12 @@ class RelaxNormal(Stochastic):
         return output
 
     def add_divergence(
-        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
+        self,
+        logits: tf.Tensor,
+        output: tf.Tensor | None,
+        draw: Draw | None,
+        method: str | None,
+        mask: tf.Tensor | None = None,
     ) -> None:
         if self.prior is None:
             return
@@ -113,7 +122,7 @@ class RelaxNormal(Stochastic):
         else:
             b = tf.cast(output, logits.dtype)
             divergence = q.log_prob(b) - p.log_prob(b)
-        add_per_example_loss(self, sum_event(divergence))
+        add_per_example_loss(self, sum_event(where_counted(mask, divergence)))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

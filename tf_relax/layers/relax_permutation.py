@@ -49,6 +49,9 @@ class RelaxPermutation(Discrete):
     Call arguments:
         logits: `[batch, ..., n]`, `[batch, ..., n - 1, n - 1]` or `[batch, ..., n, n]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: items that this
+            example has (pairs that may be matched). Others come last, in their order; with
+            `"matching"` a row without a partner stays empty.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:

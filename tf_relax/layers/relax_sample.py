@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_relax.layers.mask import where_counted
 from tf_relax.layers.prior import ANALYTIC
-from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss, refuse_temperature
 from tf_relax.relaxations import Distribution, Draw, Rejection
 from tf_relax.relaxations.distribution import kl_divergence
 
@@ -41,6 +42,8 @@ class RelaxSample(Stochastic):
     Call arguments:
         logits: the parameters, floating point.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: steps that take
+            part; others have no divergence.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
@@ -92,6 +95,7 @@ class RelaxSample(Stochastic):
             if sampler == "tfp"
             else Rejection(make_distribution, boosts)
         )
+        refuse_temperature("RelaxSample", kwargs)
         super().__init__(
             relaxation=relaxation,
             scale=scale,
@@ -122,6 +126,7 @@ class RelaxSample(Stochastic):
                 f"{self._label()}: sampler='rejection' is for Gamma, Beta and Dirichlet, and "
                 f"`make_distribution` returns {found.name}. Use sampler='tfp'."
             )
+        self.relaxation.settle(found)
         super().build(logits_shape, context_shape)
 
     def as_output(self, draw: Draw) -> tf.Tensor:
@@ -135,7 +140,12 @@ class RelaxSample(Stochastic):
         return super().hard_output(logits, tf.stop_gradient(output))
 
     def add_divergence(
-        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
+        self,
+        logits: tf.Tensor,
+        output: tf.Tensor | None,
+        draw: Draw | None,
+        method: str | None,
+        mask: tf.Tensor | None = None,
     ) -> None:
         if self.prior is None:
             return
@@ -149,7 +159,7 @@ class RelaxSample(Stochastic):
         if divergence is None:
             b = tf.cast(output, q.dtype)
             divergence = q.log_prob(b) - p.log_prob(b)
-        divergence = tf.cast(divergence, logits.dtype)
+        divergence = where_counted(mask, tf.cast(divergence, logits.dtype))
         per_example = tf.reshape(divergence, [tf.shape(logits)[0], -1])
         add_per_example_loss(self, tf.reduce_sum(per_example, axis=1))
 

@@ -24,7 +24,8 @@ class RelaxTopK(Masked):
         k: size of the subset.
         output: `"set"` (1 for members, `[..., n]`), `"ordered"` (one row per place, `[..., k, n]`)
             or `"index"` (the items in order of choice, `[..., k]`, int32).
-        mask: booleans `[..., n]`, broadcast over the event: items that may be chosen.
+        mask: booleans `[..., n]`, broadcast over the event: items that may be chosen in all
+            examples. For a mask per example call the layer with one.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
         **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
             scale, surrogate, inference, seed, check_numerics, name, dtype.
@@ -32,10 +33,12 @@ class RelaxTopK(Masked):
     Call arguments:
         logits: `[batch, ..., n]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: items that this
+            example may choose. An example with fewer than k gets them all.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Subsets in the compute dtype, or indices.
+        Subsets in the compute dtype, or indices, -1 where no item is left to choose.
 
     Raises:
         ValueError: for k > n, ill-shaped logits, and a mask that leaves fewer than k items.

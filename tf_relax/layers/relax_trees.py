@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tf_relax.layers.discrete import Discrete
-from tf_relax.relaxations import Arborescence, SpanningTree, complete_graph
+from tf_relax.relaxations import Arborescence, Relaxation, SpanningTree, complete_graph
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -33,6 +33,8 @@ class RelaxSpanningTree(Discrete):
     Call arguments:
         logits: `[batch, ..., edges]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: edges that this
+            example has. A graph in several parts gets a tree for each.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
@@ -72,22 +74,18 @@ class RelaxSpanningTree(Discrete):
         )
         self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]
 
-    def _make_relaxation(self, logits_shape: Any) -> None:
+    def _relaxation_of(self, logits_shape: Any) -> Relaxation:
         if self.edges is not None:
-            return
+            return self.relaxation
         try:
             edges = complete_graph(logits_shape[-1] or 0)
         except ValueError as error:
             raise ValueError(f"{self._label()} {error}.") from None
-        self.relaxation = SpanningTree(edges, adjacency=self.output_kind == "adjacency")
+        return SpanningTree(edges, adjacency=self.output_kind == "adjacency")
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
-        self._make_relaxation(logits_shape)
+        self.relaxation = self._relaxation_of(logits_shape)
         super().build(logits_shape, context_shape)
-
-    def compute_output_shape(self, logits_shape: Any, context_shape: Any = None) -> Any:
-        self._make_relaxation(logits_shape)
-        return super().compute_output_shape(logits_shape, context_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "edges": self.edges}
@@ -114,6 +112,8 @@ class RelaxArborescence(Discrete):
         logits: `[batch, ..., nodes, nodes]`, entry (u, v) for the edge from u to v; those into the
             root, on the diagonal and of edges that may not be used play no part.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: edges that this
+            example has. Nodes that cannot be reached from the root have no parent.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:

@@ -10,8 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax import surrogates
+from tf_relax.compat import keras_mask, position_of_call
+from tf_relax.layers.mask import combined_mask, of_steps, restricted
 from tf_relax.relaxations import Draw, Relaxation
-from tf_relax.relaxations.event import along_event
+from tf_relax.relaxations.event import all_finite, along_event
+from tf_relax.relaxations.noise import seed_pair, stream
 from tf_relax.sites.handler import current_handler
 from tf_relax.surrogates import Stein, Surrogate, mark_surrogate_variables
 
@@ -34,7 +37,8 @@ class Stochastic(keras.layers.Layer):
         surrogate: a `tf_relax.surrogates.Surrogate`, its name ("objective", "network", "sum") or a
             Keras model of z.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
-        seed: integer seed of the noise.
+        seed: integer seed of the noise. Calls in one model differ in their noise, whatever their
+            layers' seeds, and a model that is made again draws the same.
         check_numerics: whether to stop with an error that names the layer when logits contain NaN
             or infinity. Such checks do not exist under XLA: the option turns `jit_compile` off.
     """
@@ -67,8 +71,9 @@ class Stochastic(keras.layers.Layer):
         if relaxation is not None:
             self.relaxation = relaxation
         self.noise_dtype = "float64" if self.variable_dtype == "float64" else "float32"
+        self.supports_masking = True
         self.initial_temperature = temperature
-        self.initial_scale = scale
+        self.initial_scale = self.scale = scale
         self.surrogate = surrogates.get(surrogate, dtype=self.noise_dtype)
         self.stein = Stein(dtype=self.noise_dtype, name="stein")
         self.inference = inference
@@ -146,7 +151,9 @@ class Stochastic(keras.layers.Layer):
 
     @property
     def temperature(self) -> tf.Tensor:
-        """Temperature t of `relax(z, t)`."""
+        """Temperature t of `relax(z, t)`; the initial one before the layer is built."""
+        if not self.built:
+            return tf.constant(self.initial_temperature, self.noise_dtype)
         return tf.exp(self.log_temperature.value)
 
     @property
@@ -154,19 +161,33 @@ class Stochastic(keras.layers.Layer):
         """Surrogate variables that act through the objective at relaxed inputs."""
         return [self.log_temperature, self.scale]
 
-    def noise(self, logits: tf.Tensor, count: int = 1) -> tf.Tensor:
-        """Draws fresh noise for logits, `[count, batch, *event]`."""
+    def noise(self, logits: tf.Tensor, count: int = 1, position: int | None = None) -> tf.Tensor:
+        """Draws fresh noise for logits, `[count, batch, *event]`.
+
+        Args:
+            logits: `[batch, *event]`.
+            count: how many noise tensors.
+            position: of the call among those of all stochastic layers; `None` counts them in the
+                call of the outermost model.
+        """
         static = self.relaxation.noise_shape(logits.shape).as_list()
         dynamic = tf.shape(logits)
         shape = [dynamic[k] if size is None else size for k, size in enumerate(static)]
         shape = tf.stack([count, *shape])
-        return self.relaxation.noise(shape, logits.dtype, self.seed_generator)
+        position = position_of_call() if position is None else position
+        seed = stream(seed_pair(self.seed_generator), position)
+        return self.relaxation.noise(shape, logits.dtype, seed)
 
     def as_output(self, draw: Draw) -> tf.Tensor:
-        """Returns what a hard sample looks like to the rest of the model, without a derivative."""
+        """Returns what a hard sample looks like to the rest of the model, without a derivative.
+
+        Examples whose logits were NaN get NaN: comparisons with it would give samples like any.
+        """
         if not self.relaxable:
             return self.relaxation.index(draw)
-        return tf.cast(tf.stop_gradient(draw.b), self.compute_dtype)
+        z, b = tf.stop_gradient(draw.z), tf.stop_gradient(draw.b)
+        b = tf.where(along_event(all_finite(z), b), b, tf.constant(float("nan"), b.dtype))
+        return tf.cast(b, self.compute_dtype)
 
     def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Returns a hard output; differentiating it raises."""
@@ -204,6 +225,8 @@ class Stochastic(keras.layers.Layer):
         targets: tf.Tensor | None,
     ) -> tf.Tensor:
         """Returns ``r(z)``, `[batch]`, from z and what the surrogate declares to look at."""
+        shown = self.relaxation.shown
+        z, logits = shown(logits, z), shown(logits, logits)
         given = {"logits": logits, "context": context, "targets": targets}
         looks_at = self.surrogate.looks_at
         if "targets" in looks_at and targets is None:
@@ -217,9 +240,15 @@ class Stochastic(keras.layers.Layer):
         self,
         logits: tf.Tensor,
         context: tf.Tensor | None = None,
+        mask: tf.Tensor | None = None,
         training: bool | None = None,
+        logits_mask: tf.Tensor | None = None,
     ) -> tf.Tensor:
+        # Keras passes its own mask of the logits as `mask`, or next to other tensors as
+        # `logits_mask`.
         logits = self._as_logits(logits)
+        mask = self._mask(logits, mask=mask, logits_mask=logits_mask)
+        logits = restricted(self.relaxation, logits, mask)
         if context is not None:
             context = tf.cast(context, logits.dtype)
         handler = current_handler()
@@ -227,7 +256,7 @@ class Stochastic(keras.layers.Layer):
         sampled = bool(training) or self.inference == "sample" or always
         draw = None
         if sampled and handler is not None:
-            site = handler.visit(self, logits, context)
+            site = handler.visit(self, logits, context, mask)
             output, logits = site.output, site.logits
             draw = None if handler.relaxed else site.draw
         elif sampled:
@@ -238,16 +267,33 @@ class Stochastic(keras.layers.Layer):
         else:
             output = tf.cast(self.relaxation.mean(logits), self.compute_dtype)
         method = None if handler is None else handler.divergence
-        self.add_divergence(logits, output if sampled else None, draw, method)
+        self.add_divergence(logits, output if sampled else None, draw, method, mask)
+        if not self.relaxable:  # an index cannot be NaN
+            finite = all_finite(logits)
+            zero = tf.zeros(tf.shape(finite), logits.dtype)
+            add_per_example_loss(self, tf.where(finite, zero, float("nan")))
         return output
 
     def mode_output(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns the most probable output."""
         b = self.relaxation.mode(logits)
-        return self.as_output(Draw(noise=b, z=b, b=b, trace=None))
+        return self.as_output(Draw(noise=b, z=logits, b=b, trace=None))
+
+    def _mask(self, logits: tf.Tensor, **masks: Any) -> tf.Tensor | None:
+        """Returns the masks of a call as one, with as many axes as the logits, or `None`."""
+        return combined_mask(self, self.relaxation, logits, **masks)
+
+    def compute_mask(self, logits: Any, previous_mask: Any = None) -> Any:
+        """Returns the mask of the samples: that of whole steps, not of items."""
+        return of_steps(self.relaxation, logits, [previous_mask, keras_mask(logits)])
 
     def add_divergence(
-        self, logits: tf.Tensor, output: tf.Tensor | None, draw: Draw | None, method: str | None
+        self,
+        logits: tf.Tensor,
+        output: tf.Tensor | None,
+        draw: Draw | None,
+        method: str | None,
+        mask: tf.Tensor | None = None,
     ) -> None:
         """Adds the divergence from the layer's prior to the objective, where it has one.
 
@@ -256,6 +302,7 @@ class Stochastic(keras.layers.Layer):
             output: what the layer returned, or `None` if it did not draw a sample.
             draw: the draw behind it, or `None` if the output is no hard sample.
             method: how to compute it; `None` is the layer's own choice.
+            mask: what takes part, with as many axes as the logits, or `None` for everything.
         """
 
     def _as_logits(self, logits: Any) -> tf.Tensor:
@@ -280,8 +327,13 @@ class Stochastic(keras.layers.Layer):
         if _SEED_STATE in store.keys():
             self.seed_generator.state.assign(store[_SEED_STATE])
 
+    def _relaxation_of(self, logits_shape: Any) -> Relaxation:
+        """Returns the relaxation for logits of a shape."""
+        return self.relaxation
+
     def compute_output_shape(self, logits_shape: Any, context_shape: Any = None) -> Any:
-        shape = self.relaxation.sample_shape(tf.TensorShape(logits_shape))
+        relaxation = self._relaxation_of(logits_shape)
+        shape = relaxation.sample_shape(tf.TensorShape(logits_shape))
         return tuple(shape if self.relaxable else shape[:-1])
 
     def compute_output_spec(self, logits: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
@@ -314,3 +366,11 @@ def add_per_example_loss(layer: keras.layers.Layer, per_example: tf.Tensor) -> N
     """
     batch = tf.cast(tf.shape(per_example)[0], per_example.dtype)
     layer.add_loss(per_example / batch)
+
+
+def refuse_temperature(owner: str, arguments: Mapping[str, Any]) -> None:
+    """Raises a ValueError where a layer that relaxes nothing is given a temperature."""
+    if "temperature" in arguments:
+        raise ValueError(
+            f"{owner} has no `temperature`: its samples are their own relaxation. Leave it out."
+        )

@@ -10,6 +10,7 @@ import scipy.sparse.csgraph
 import tensorflow as tf
 
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import bounded_choices, only_possible, where_possible
 from tf_relax.relaxations.matrix_tree import marginals
 from tf_relax.relaxations.race import Race, Trace
 
@@ -42,6 +43,8 @@ class Arborescence(Race):
       [0. 0. 1.]
       [0. 0. 0.]]]
     """
+
+    choice_rank = 2
 
     def __init__(self, nodes: int, root: int = 0, edges: Sequence[tuple[int, int]] | None = None):
         self.nodes = nodes
@@ -81,7 +84,7 @@ class Arborescence(Race):
 
     def _edmonds(self, z: tf.Tensor, wait: bool) -> Trace:
         """Runs the algorithm on z, with or without subtracting waiting times."""
-        allowed = tf.constant(self.allowed, z.dtype)
+        allowed = self._usable(z)
         none = tf.zeros_like(z[..., 0])  # [..., nodes]
         # Row v, column c: whether node v is part of the (contracted) node named c.
         member = none[..., tf.newaxis] + tf.eye(self.nodes, dtype=z.dtype)
@@ -124,6 +127,14 @@ class Arborescence(Race):
         rows = [self.to_rows(x) for x in chosen], [self.to_rows(x) for x in alive]
         return Trace(*(tf.concat(x, axis=-2) for x in rows))
 
+    def _usable(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns 1 for edges that may be used and start at a node that can be reached."""
+        allowed = tf.constant(self.allowed, z.dtype) * only_possible(z)
+        reach = allowed + tf.eye(self.nodes, dtype=z.dtype)
+        for _ in range((self.nodes - 1).bit_length()):
+            reach = tf.minimum(reach @ reach, 1)
+        return allowed * reach[..., self.root, :, tf.newaxis]
+
     def log_waits(self, z: tf.Tensor, trace: Trace) -> tf.Tensor:
         log_waited = tf.fill(tf.shape(z), tf.constant(-1e30, z.dtype))
         log_d = []
@@ -147,11 +158,12 @@ class Arborescence(Race):
 
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
         none = tf.constant(-1e30 * (1 - self.allowed), z.dtype)
-        return marginals(z / temperature * self.allowed + none, self.root) * self.allowed
+        log_w = bounded_choices(z) / temperature * self.allowed + none
+        return marginals(log_w, self.root) * self._usable(z)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         by_head = tf.nn.log_softmax(a + tf.constant(-1e9 * (1 - self.allowed), a.dtype), axis=-2)
-        return tf.reduce_sum(y * by_head, axis=[-2, -1])
+        return tf.reduce_sum(y * where_possible(by_head, by_head), axis=[-2, -1])
 
 
 def _log1mexp(x: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.impossible import bounded_units, where_possible
 from tf_relax.relaxations.noise import open_uniform
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
@@ -36,6 +37,9 @@ class Bernoulli(Relaxation):
     binary = True
     has_mean = True
 
+    def bounded(self, a: tf.Tensor) -> tf.Tensor:
+        return bounded_units(a)
+
     def outcomes(self, event_shape: tf.TensorShape) -> np.ndarray:
         units = math.prod(event_shape)
         strings = np.array(list(itertools.product([0.0, 1.0], repeat=units)))
@@ -53,10 +57,13 @@ class Bernoulli(Relaxation):
         return Draw(noise=noise, z=z, b=tf.cast(z > 0, z.dtype))
 
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return self.relaxed_log_prob(a, draw.b)
+        return tfd.Bernoulli(logits=a).log_prob(draw.b)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return tfd.Bernoulli(logits=a).log_prob(y)  # linear in y
+        uncertain = where_possible(-tf.abs(a), a)
+        return where_possible(
+            -tf.abs(a), tfd.Bernoulli(logits=uncertain).log_prob(y)
+        )  # linear in y
 
     def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor:
         return tfd.kl_divergence(tfd.Bernoulli(logits=a), tfd.Bernoulli(logits=prior))
@@ -69,7 +76,7 @@ class Bernoulli(Relaxation):
         return s * tf.sigmoid(-s * a)  # = b - sigmoid(a), without its cancellation
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return tf.tanh((draw.z - a) / 2)
+        return where_possible(-tf.abs(a), tf.tanh(draw.noise / 2))  # z - a, unrounded
 
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
         s = 2 * draw.b - 1

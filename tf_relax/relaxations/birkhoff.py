@@ -9,6 +9,7 @@ import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import where_possible
 from tf_relax.relaxations.noise import gumbel, seed_pair
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
@@ -64,7 +65,10 @@ def assignment(x: tf.Tensor) -> tf.Tensor:
 def _assign(x: np.ndarray) -> np.ndarray:
     result = np.zeros_like(x)
     for matrix, score in zip(_matrices(result), _matrices(x), strict=True):
-        matrix[linear_sum_assignment(score, maximize=True)] = 1
+        if np.isfinite(score).all():
+            matrix[linear_sum_assignment(score, maximize=True)] = 1
+        else:
+            matrix[:] = np.nan  # the solver would refuse all examples for one
     return result
 
 
@@ -90,6 +94,8 @@ class GumbelMatching(Relaxation):
     """
 
     has_conditional = False
+    choice_rank = 2
+    has_items = True
     supports_jit = False
 
     def __init__(
@@ -122,7 +128,8 @@ class GumbelMatching(Relaxation):
                 f"{self.name}: the divergence is that of Gumbels of scale 1. Use noise_scale=1. "
                 f"Received: {self.noise_scale}"
             )
-        return a - prior + tf.math.expm1(prior - a)
+        divergence = a - prior + tf.math.expm1(where_possible(a, prior - a))
+        return where_possible(a, divergence)
 
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         return self.relaxed_score(a, draw)

@@ -37,6 +37,8 @@ class Blocks(Relaxation):
     """
 
     has_mean = True
+    choice_rank = 1
+    has_items = True
 
     def __init__(self, sizes: Sequence[int]):
         if not sizes or min(sizes) < 2:

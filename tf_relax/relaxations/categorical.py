@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tf_relax.relaxations.impossible import only_possible, where_possible
 from tf_relax.relaxations.noise import gumbel
 from tf_relax.relaxations.relaxation import Draw, Relaxation
-
-tfd = tfp.distributions
 
 
 class Categorical(Relaxation):
@@ -33,6 +31,8 @@ class Categorical(Relaxation):
     """
 
     has_mean = True
+    choice_rank = 1
+    has_items = True
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 2:
@@ -55,27 +55,35 @@ class Categorical(Relaxation):
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise
         b = tf.one_hot(tf.argmax(z, axis=-1), z.shape[-1], dtype=z.dtype)
-        return Draw(noise=noise, z=z, b=b)
+        return Draw(noise=noise, z=z, b=b * only_possible(z))
+
+    def forced(self, a: tf.Tensor, outcome: tf.Tensor) -> Draw:
+        # What was asked for, impossible or not, decides on its probability.
+        outcome = tf.cast(outcome, a.dtype)
+        b = outcome * only_possible(a)
+        return Draw(noise=b, z=b, b=b, trace=outcome)
 
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return self.relaxed_log_prob(a, draw.b)
+        b = draw.b if draw.trace is None else draw.trace
+        return tf.reduce_sum(b * tf.nn.log_softmax(a), axis=-1)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(y * tf.nn.log_softmax(a), axis=-1)  # linear in y
+        return tf.reduce_sum(y * where_possible(a, tf.nn.log_softmax(a)), axis=-1)  # linear in y
 
     def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor:
-        return tfd.kl_divergence(tfd.Categorical(logits=a), tfd.Categorical(logits=prior))
+        log_ratio = tf.nn.log_softmax(a) - tf.nn.log_softmax(prior)
+        return tf.reduce_sum(self.mean(a) * log_ratio, axis=-1)
 
     def entropy(self, a: tf.Tensor) -> tf.Tensor:
-        return tfd.Categorical(logits=a).entropy()
+        return -tf.reduce_sum(self.mean(a) * tf.nn.log_softmax(a), axis=-1)
 
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        others = (1 - draw.b) * tf.nn.softmax(a)
+        others = (1 - draw.b) * self.mean(a)
         # b - p, where 1 - p_b is the sum of the others' p: nothing cancels.
         return draw.b * tf.reduce_sum(others, axis=-1, keepdims=True) - others
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return -tf.math.expm1(-draw.noise)  # z - a, unrounded
+        return relaxed_gumbel_score(a, draw)
 
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
         first = tf.reduce_logsumexp(a, axis=-1, keepdims=True)
@@ -84,19 +92,24 @@ class Categorical(Relaxation):
         return tf.where(draw.b > 0, first, others)
 
     def delta_vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
-        r = tf.exp(draw.z - tf.reduce_max(draw.z, axis=-1, keepdims=True))
+        r = tf.exp(draw.z - tf.reduce_max(draw.z, axis=-1, keepdims=True)) * only_possible(a)
         rh = r * h
         # dz~/da = diag(1 - r) + r p^T
-        return rh - tf.nn.softmax(a) * tf.reduce_sum(rh, axis=-1, keepdims=True)
+        return rh - self.mean(a) * tf.reduce_sum(rh, axis=-1, keepdims=True)
 
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(z / temperature)
+        return tf.nn.softmax(z / temperature) * only_possible(z)
 
     def mean(self, a: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(a)
+        return tf.nn.softmax(a) * only_possible(a)
 
     def mean_vjp(self, mean: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
         return mean * (h - tf.reduce_sum(mean * h, axis=-1, keepdims=True))
+
+
+def relaxed_gumbel_score(a: tf.Tensor, draw: Draw) -> tf.Tensor:
+    """Returns ``d log p(z | a)/da = 1 - exp(a - z)`` of Gumbels, zero at impossible items."""
+    return where_possible(a, -tf.math.expm1(-draw.noise))  # z - a, unrounded
 
 
 def shown(event_shape: tf.TensorShape) -> str:

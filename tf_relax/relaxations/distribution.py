@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.event import all_finite, along_event
+from tf_relax.relaxations.impossible import IMPOSSIBLE
 from tf_relax.relaxations.noise import seed_pair
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
@@ -38,17 +40,19 @@ class Distribution(Relaxation):
 
     def __init__(self, make_distribution: Callable[[tf.Tensor], Any]):
         self.make_distribution = make_distribution
-        # Known once the distribution has been made, from the first logits.
+        # Known once `settle` has been told what the distribution is.
         self.has_relaxation = False
         self.has_conditional = False
         self.has_mean = True
 
     def probe(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Probe:
-        """Makes the distribution once, and notes what it is."""
-        found = _probe(self.make_distribution, tuple(logits_shape.as_list()), tf.as_dtype(dtype))
+        """Returns what the distribution is for logits of a shape, by making it once."""
+        return _probe(self.make_distribution, tuple(logits_shape.as_list()), tf.as_dtype(dtype))
+
+    def settle(self, found: Probe) -> None:
+        """Notes what the distribution is."""
         self.discrete = not found.reparameterized and not found.continuous
         self.has_relaxation = found.reparameterized
-        return found
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         return self.probe(logits_shape).shape
@@ -63,8 +67,14 @@ class Distribution(Relaxation):
         )
         return tf.reshape(bits, shape)
 
+    def bounded(self, a: tf.Tensor) -> tf.Tensor:
+        # A category that is impossible, a rate of zero: formulas rarely take -inf for it.
+        return tf.where(a == float("-inf"), tf.constant(IMPOSSIBLE, a.dtype), a)
+
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
-        b = tf.cast(self.make_distribution(a).sample(seed=noise), a.dtype)
+        # Samplers that try until they succeed do not end with NaN for a parameter.
+        distribution = self.make_distribution(numbers(a))
+        b = nan_unless_finite(a, tf.cast(distribution.sample(seed=noise), a.dtype))
         return Draw(noise=noise, z=b, b=b)
 
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
@@ -100,6 +110,16 @@ class Distribution(Relaxation):
 
     def mode(self, a: tf.Tensor) -> tf.Tensor:
         return tf.cast(self.make_distribution(a).mode(), a.dtype)
+
+
+def numbers(a: tf.Tensor) -> tf.Tensor:
+    """Returns parameters with 0 in the place of what is not finite."""
+    return tf.where(tf.math.is_finite(a), a, tf.zeros_like(a))
+
+
+def nan_unless_finite(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Returns samples, NaN for the examples whose parameters are not all finite."""
+    return tf.where(along_event(all_finite(a), b), b, tf.constant(float("nan"), b.dtype))
 
 
 class Probe(NamedTuple):

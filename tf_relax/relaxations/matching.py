@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import where_possible
 from tf_relax.relaxations.race import Race, Trace, soft_log_prob, soft_race
 
 
@@ -26,6 +27,7 @@ class SequentialMatching(Race):
     """
 
     shared = False
+    choice_rank = 2
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 2 or None in event_shape[-2:] or event_shape[-1] != event_shape[-2]:
@@ -41,9 +43,10 @@ class SequentialMatching(Race):
         free = tf.ones_like(z[..., 0, :])
         chosen, alive = [], []
         for i in range(z.shape[-2]):
-            alive.append(free)
-            best = tf.argmax(tf.where(free > 0, z[..., i, :], z.dtype.min), axis=-1)
-            chosen.append(tf.one_hot(best, z.shape[-1], dtype=z.dtype))
+            row = z[..., i, :]
+            alive.append(where_possible(row, free))
+            best = tf.argmax(tf.where(alive[-1] > 0, row, z.dtype.min), axis=-1)
+            chosen.append(tf.one_hot(best, z.shape[-1], dtype=z.dtype) * alive[-1])
             free -= chosen[-1]
         return Trace(tf.stack(chosen, axis=-2), tf.stack(alive, axis=-2))
 

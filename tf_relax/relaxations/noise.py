@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import tensorflow as tf
@@ -51,6 +52,22 @@ def gumbel(shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
     TensorShape([2, 3])
     """
     return -tf.math.log(-tf.math.log(open_uniform(shape, dtype, seed)))
+
+
+def stream(pair: tf.Tensor, position: int) -> tf.Tensor:
+    """Returns the seed of one of many streams that share a seed.
+
+    Layers that were given the same seed draw from different streams, and none of them from that of
+    a Keras layer with this seed (dropout): equal noise in two places of a model would be a model in
+    which they are the same random variable.
+
+    Args:
+        pair: seed of a stateless op.
+        position: of the call within the model.
+    """
+    key = zlib.crc32(f"tf_relax {position}".encode())
+    key -= (key >> 31) << 32  # as a signed number
+    return tf.bitwise.bitwise_xor(tf.cast(pair, tf.int32), tf.constant([key, 0], tf.int32))
 
 
 def seed_pair(seed: Any) -> tf.Tensor:

@@ -30,6 +30,7 @@ class Normal(Relaxation):
 
     discrete = False
     has_mean = True
+    choice_rank = 1  # means and deviations share an axis
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         size = logits_shape[-1]

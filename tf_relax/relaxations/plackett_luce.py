@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.categorical import relaxed_gumbel_score, shown
+from tf_relax.relaxations.impossible import bounded_choices, impossible, where_possible
 from tf_relax.relaxations.noise import gumbel
 from tf_relax.relaxations.race import soft_log_prob
 from tf_relax.relaxations.relaxation import Draw, Relaxation
@@ -22,7 +23,8 @@ class PlackettLuce(Relaxation):
     `b` is the permutation matrix whose row i is the item in place i, so ``b @ x`` is x in that
     order. The formulas are those of `Race` (Gadetsky et al. 2020), rearranged along the sorted
     items, where every sum over steps is a cumulative one: the cost of everything but the matrix is
-    that of sorting. With sorted z and a, ``L_i = log sum_{j>=i} exp(a_j)``,
+    that of sorting. Items that are impossible come last, in the order of their numbers, and their
+    places are nobody's choice. With sorted z and a, ``L_i = log sum_{j>=i} exp(a_j)``,
 
     - ``W_i . h = (1 - exp(z_i - z_{i-1})) u_i``, ``u_i = h_i + exp(z_{i+1} - z_i) u_{i+1}``;
     - ``sum_i pi_ij q_i = exp(a_j - L_j) s_j``, ``s_j = q_j + exp(L_j - L_{j-1}) s_{j-1}``.
@@ -34,6 +36,9 @@ class PlackettLuce(Relaxation):
     >>> print(draw.trace.numpy())
     [[1 0 2]]
     """
+
+    choice_rank = 1
+    has_items = True
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 2:
@@ -66,13 +71,13 @@ class PlackettLuce(Relaxation):
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise
-        order = tf.argsort(tf.stop_gradient(z), direction="DESCENDING")
+        order = _descending(tf.stop_gradient(z))
         # Nobody pays for the n x n matrix who does not look at it: graphs leave it out.
         return Draw(noise=noise, z=z, b=_matrix(order, a), trace=order)
 
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         a = _sort(a, draw.trace)
-        return tf.reduce_sum(a - _log_rate(a), axis=-1)
+        return tf.reduce_sum(where_possible(a, a - _log_rate(a)), axis=-1)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return soft_log_prob(a[..., tf.newaxis, :], y)
@@ -80,10 +85,10 @@ class PlackettLuce(Relaxation):
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         a = _sort(a, draw.trace)
         times_alive = a + tf.math.cumulative_logsumexp(-_log_rate(a), axis=-1)
-        return _unsort(-tf.math.expm1(times_alive), draw.trace)
+        return _unsort(where_possible(a, -tf.math.expm1(times_alive)), draw.trace)
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return -tf.math.expm1(-draw.noise)  # z - a, unrounded
+        return relaxed_gumbel_score(a, draw)
 
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
         log_d = -_sort(noise, draw.trace) - _log_rate(_sort(a, draw.trace))
@@ -96,17 +101,24 @@ class PlackettLuce(Relaxation):
         u = _recurrence(tf.exp(gap), h, reverse=True)
         wh = u * tf.concat([tf.ones_like(h[..., :1]), -tf.math.expm1(gap)], axis=-1)
         s = _recurrence(tf.exp(rate[..., 1:] - rate[..., :-1]), wh)
-        return _unsort(h - tf.exp(a - rate) * s, draw.trace)  # all items are chosen: W sums to 1
+        # All items are chosen: W sums to 1.
+        return _unsort(where_possible(a, h - tf.exp(a - rate) * s), draw.trace)
 
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
         # SoftSort, Prillo and Eisenschlos (2020), equation 3: only differences of neighbours count,
         # so that float32 holds it at any z (NeuralSort adds up the differences of all).
-        ordered = tf.sort(z, direction="DESCENDING")
+        order = _descending(tf.stop_gradient(z))
+        ordered = _sort(z, order)
         apart = tf.abs(ordered[..., :, tf.newaxis] - z[..., tf.newaxis, :])
-        return tf.nn.softmax(-apart / temperature)
+        y = tf.nn.softmax(-apart / temperature)
+        return tf.where(impossible(ordered)[..., tf.newaxis], _matrix(order, z), y)
 
     def index(self, draw: Draw) -> tf.Tensor:
         return super().index(draw) if draw.trace is None else draw.trace
+
+
+def _descending(z: tf.Tensor) -> tf.Tensor:
+    return tf.argsort(bounded_choices(z), direction="DESCENDING", stable=True)
 
 
 def _matrix(order: tf.Tensor, a: tf.Tensor) -> tf.Tensor:

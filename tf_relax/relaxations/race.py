@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.relaxations.categorical import relaxed_gumbel_score
+from tf_relax.relaxations.impossible import only_possible, where_possible
 from tf_relax.relaxations.noise import gumbel
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
@@ -40,12 +42,18 @@ class Race(Relaxation):
     Subclasses run the race, and say what the rest of the model sees of it. Everything else follows.
     """
 
+    choice_rank = 1
+    has_items = True
     # Whether all steps choose among the same items, or each has a row of items of its own.
     shared: bool = True
 
     @abc.abstractmethod
     def run(self, z: tf.Tensor) -> Trace:
-        """Returns who wins at which step, from z, `[..., *event]`."""
+        """Returns who wins at which step, from z, `[..., *event]`.
+
+        Impossible items arrive after all others, and are struck off the result. Where it matters to
+        a later step that nobody was left to win, it is up to this method to see to it.
+        """
 
     def replayed(self, priority: tf.Tensor) -> Trace:
         """Returns the race in which, at every step, the item with the highest priority wins."""
@@ -81,7 +89,8 @@ class Race(Relaxation):
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise
-        trace = self.run(tf.stop_gradient(z))
+        trace, items = self.run(tf.stop_gradient(z)), only_possible(self.to_rows(z))
+        trace = Trace(trace.chosen * items, trace.alive * items)
         return Draw(noise=noise, z=z, b=self.seen(trace), trace=trace)
 
     def outcome(self, draw: Draw) -> tf.Tensor:
@@ -131,7 +140,7 @@ class Race(Relaxation):
         return self.from_rows(self._over_steps(won - others))
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return -tf.math.expm1(-draw.noise)  # z - a, unrounded
+        return relaxed_gumbel_score(a, draw)
 
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
         a, log_e, (chosen, alive) = self.to_rows(a), -self.to_rows(noise), draw.trace
@@ -180,9 +189,12 @@ def soft_race(z: tf.Tensor, temperature: tf.Tensor, steps: int) -> tf.Tensor:
     """
     rows = tf.unstack(z, axis=-2) if z.shape[-2] == steps else [z[..., 0, :]] * steps
     left = tf.zeros_like(rows[0])  # the logarithm of what is left of every item
-    y = []
-    for row in rows:
-        y.append(tf.nn.softmax((row + left) / temperature))
+    y: list[tf.Tensor] = []
+    for step, row in enumerate(rows):
+        items = only_possible(row)
+        if len(rows) > z.shape[-2]:  # one row for all steps: when all are taken, that was it
+            items *= tf.cast(tf.reduce_sum(items, axis=-1, keepdims=True) > step, row.dtype)
+        y.append(tf.nn.softmax((row + left) / temperature) * items)
         largest = y[-1] >= tf.reduce_max(y[-1], axis=-1, keepdims=True)
         others = tf.reduce_sum(
             tf.where(largest, tf.zeros_like(y[-1]), y[-1]), axis=-1, keepdims=True
@@ -202,4 +214,7 @@ def soft_log_prob(a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """
     left = 1 - tf.cumsum(y, axis=-2, exclusive=True)
     rate = tf.reduce_logsumexp(a + tf.math.log(tf.maximum(left, 1e-12)), axis=-1)
-    return tf.reduce_sum(tf.reduce_sum(y * a, axis=-1) - rate, axis=-1)
+    log_p = tf.reduce_sum(y * where_possible(a, a), axis=-1) - rate
+    # A step that had nothing to choose from, or a place that went to an impossible item.
+    chosen = tf.reduce_sum(y * only_possible(a), axis=-1) > 0
+    return tf.reduce_sum(tf.where(chosen, log_p, tf.zeros_like(log_p)), axis=-1)

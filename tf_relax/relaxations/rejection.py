@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_relax.relaxations.distribution import Distribution
+from tf_relax.relaxations.distribution import Distribution, nan_unless_finite, numbers
 from tf_relax.relaxations.noise import open_uniform
 from tf_relax.relaxations.relaxation import Draw
 
@@ -46,14 +46,12 @@ class Rejection(Distribution):
         super().__init__(make_distribution)
         self.boosts = boosts
 
-    def probe(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Any:
-        found = super().probe(logits_shape, dtype)
+    def settle(self, found: Any) -> None:
         # The derivative at fixed eps is not the derivative of the expectation.
         self.discrete, self.has_relaxation = False, False
-        return found
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
-        distribution = self.make_distribution(a)
+        distribution = self.make_distribution(numbers(a))
         alpha = _concentrations(distribution)
         seeds = tf.random.experimental.stateless_split(noise, 2)
         gamma = tf.random.stateless_gamma(
@@ -62,7 +60,7 @@ class Rejection(Distribution):
         shape = tf.concat([[self.boosts], tf.shape(alpha)], axis=0)
         u = open_uniform(shape, a.dtype, seeds[1])
         trace = Accepted(_h_inverse(gamma, tf.stop_gradient(alpha) + self.boosts), u)
-        b = self._accepted_to_sample(distribution, trace)
+        b = nan_unless_finite(a, self._accepted_to_sample(distribution, trace))
         return Draw(noise=noise, z=b, b=b, trace=trace)
 
     def correction(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:

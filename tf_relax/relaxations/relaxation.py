@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.relaxations.impossible import bounded_choices, where_possible
+
 
 class Draw(NamedTuple):
     """One draw from a relaxation: ``b = H(z)`` with ``z = T(a, noise)``.
@@ -40,6 +42,9 @@ class Relaxation(abc.ABC):
         has_relaxation: whether there is a `z` with a density and a derivative in the logits.
         has_conditional: whether ``p(b | a)`` is known and ``z | b`` can be drawn.
         has_mean: whether ``E[b]`` is known.
+        choice_rank: how many axes of the logits, the last ones, belong to one choice; 0 for units,
+            which have a logit of their own.
+        has_items: whether every logit belongs to an item that can be ruled out by itself.
         supports_jit: whether XLA can compile it.
     """
 
@@ -48,10 +53,26 @@ class Relaxation(abc.ABC):
     has_relaxation: bool = True
     has_conditional: bool = True
     has_mean: bool = False
+    choice_rank: int = 0
+    has_items: bool = False
     supports_jit: bool = True
 
     def check_event(self, event_shape: tf.TensorShape) -> None:  # noqa: B027
         """Raises a ValueError that says which event shape of the logits is expected."""
+
+    def bounded(self, a: tf.Tensor) -> tf.Tensor:
+        """Returns logits that all other methods can take, from those that a model computed.
+
+        Items that cannot be drawn, whose logits are -inf or as good as that, get the logit
+        `IMPOSSIBLE`; where nothing can be drawn, nothing is: `b` is zero there.
+        """
+        return bounded_choices(a) if self.has_items else a
+
+    def shown(self, a: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Returns `x`, logits or z, as a network should see them: 0 where nothing is random."""
+        if self.has_items or self.binary:
+            return where_possible(-tf.abs(a), x)
+        return x
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         """Returns the shape of `z` for logits of a shape."""
@@ -97,7 +118,8 @@ class Relaxation(abc.ABC):
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Returns a differentiable function of `y` that stands in for `log_prob` at ``relax(z)``.
 
-        Where it is linear in `y` it is exact at hard samples.
+        Where it is linear in `y` it is exact at hard samples. What is impossible or certain has no
+        part in it, so that its derivative is a number of ordinary size.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement `relaxed_log_prob`.")
 
@@ -163,5 +185,6 @@ class Relaxation(abc.ABC):
         return self.sample(a, tf.zeros_like(a)).b
 
     def index(self, draw: Draw) -> tf.Tensor:
-        """Returns `b` as indices into its last axis, int32."""
-        return tf.argmax(draw.b, axis=-1, output_type=tf.int32)
+        """Returns `b` as indices into its last axis, int32; -1 where nothing was chosen."""
+        index = tf.argmax(draw.b, axis=-1, output_type=tf.int32)
+        return tf.where(tf.reduce_any(draw.b > 0, axis=-1), index, -1)

@@ -10,6 +10,12 @@ import scipy.sparse.csgraph
 import tensorflow as tf
 
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import (
+    bounded_choices,
+    impossible,
+    only_possible,
+    where_possible,
+)
 from tf_relax.relaxations.matrix_tree import marginals
 from tf_relax.relaxations.race import Race, Trace
 
@@ -71,10 +77,10 @@ class SpanningTree(Race):
         chosen, alive = [], []
         for _ in range(self.steps):
             from_u, from_v = tf.gather(label, u, axis=-1), tf.gather(label, v, axis=-1)
-            apart = from_u != from_v
+            apart = (from_u != from_v) & tf.logical_not(impossible(z))
             best = tf.argmax(tf.where(apart, z, z.dtype.min), axis=-1, output_type=tf.int32)
-            winner = tf.one_hot(best, len(self.edges), dtype=z.dtype)
             alive.append(tf.cast(apart, z.dtype))
+            winner = tf.one_hot(best, len(self.edges), dtype=z.dtype) * alive[-1]
             chosen.append(winner)
             is_winner = tf.cast(winner, tf.int32)
             kept = tf.reduce_sum(from_u * is_winner, axis=-1, keepdims=True)
@@ -89,14 +95,16 @@ class SpanningTree(Race):
         u, v = self.edges.T
         none = np.ones((self.nodes, self.nodes))
         none[u, v] = none[v, u] = 0
-        log_w = self._as_matrix(z / temperature) + tf.constant(-1e30 * none, z.dtype)
+        log_w = self._as_matrix(bounded_choices(z) / temperature)
+        log_w += tf.constant(-1e30 * none, z.dtype)
         both_ways = marginals(log_w, root=0)
         ways = both_ways + tf.linalg.matrix_transpose(both_ways)
+        ways *= self._as_matrix(only_possible(z))  # a graph in parts has trees of parts
         return ways if self.adjacency else self._on_edges(ways)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         y = self._on_edges(y) if self.adjacency else y
-        return tf.reduce_sum(y * tf.nn.log_softmax(a), axis=-1)
+        return tf.reduce_sum(y * where_possible(a, tf.nn.log_softmax(a)), axis=-1)
 
     def _as_seen(self, per_edge: tf.Tensor) -> tf.Tensor:
         return self._as_matrix(per_edge) if self.adjacency else per_edge

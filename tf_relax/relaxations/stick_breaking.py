@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_relax.relaxations.bernoulli import Bernoulli
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import where_possible
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
 _bernoulli = Bernoulli()
@@ -36,6 +37,14 @@ class StickBreakingPermutation(Relaxation):
     [[[0. 1.]
       [1. 0.]]]
     """
+
+    choice_rank = 2
+
+    def bounded(self, a: tf.Tensor) -> tf.Tensor:
+        return _bernoulli.bounded(a)
+
+    def shown(self, a: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return _bernoulli.shown(a, x)
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         square = event_shape.rank >= 2 and event_shape[-1] == event_shape[-2]
@@ -72,7 +81,9 @@ class StickBreakingPermutation(Relaxation):
         # (u - l) log Bernoulli(beta; a) with beta = (y - l) / (u - l): exact at hard samples.
         lower, upper = _bounds(y)
         free = (upper - lower)[..., :-1, :-1]
-        return (y - lower)[..., :-1, :-1] * a - free * tf.nn.softplus(a)
+        uncertain = where_possible(-tf.abs(a), a)
+        log_p = (y - lower)[..., :-1, :-1] * uncertain - free * tf.nn.softplus(uncertain)
+        return where_possible(-tf.abs(a), log_p)
 
     def uniform_logits(self, event_shape: tf.TensorShape) -> np.ndarray:
         # Consulted sticks of a row lie among the columns that are left, which depends on the rows

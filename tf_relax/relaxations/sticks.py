@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_relax.relaxations.bernoulli import Bernoulli
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import where_possible
 from tf_relax.relaxations.relaxation import Draw, Relaxation
 
 _bernoulli = Bernoulli()
@@ -33,6 +34,13 @@ class Sticks(Relaxation):
     """
 
     has_mean = True
+    choice_rank = 1
+
+    def bounded(self, a: tf.Tensor) -> tf.Tensor:
+        return _bernoulli.bounded(a)
+
+    def shown(self, a: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return _bernoulli.shown(a, x)
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 1:
@@ -61,10 +69,11 @@ class Sticks(Relaxation):
         return Draw(noise=noise, z=z, b=break_stick(tf.cast(z > 0, z.dtype)))
 
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return self.relaxed_log_prob(a, draw.b)
+        return tf.reduce_sum(draw.b * log_probabilities(a), axis=-1)
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(y * log_probabilities(a), axis=-1)  # linear in y
+        log_p = log_probabilities(a)
+        return tf.reduce_sum(y * where_possible(log_p, log_p), axis=-1)  # linear in y
 
     def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor:
         log_q, log_p = log_probabilities(a), log_probabilities(prior)

@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from tf_relax.relaxations.categorical import shown
+from tf_relax.relaxations.impossible import where_possible
 from tf_relax.relaxations.race import Race, Trace, soft_log_prob, soft_race
 
 
@@ -65,4 +66,4 @@ class TopK(Race):
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         if self.ordered:
             return soft_log_prob(a[..., tf.newaxis, :], y)
-        return tf.reduce_sum(y * tf.nn.log_softmax(a), axis=-1)
+        return tf.reduce_sum(y * where_possible(a, tf.nn.log_softmax(a)), axis=-1)

@@ -45,7 +45,13 @@ class Handler(abc.ABC):
         _stack.handlers.remove(self)
 
     @abc.abstractmethod
-    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> Any:
+    def visit(
+        self,
+        layer: Any,
+        logits: tf.Tensor,
+        context: tf.Tensor | None,
+        mask: tf.Tensor | None = None,
+    ) -> Any:
         """Answers one call of a stochastic layer with its site."""
 
     def _check_graph(self, layer: Any, logits: tf.Tensor) -> None:

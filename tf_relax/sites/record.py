@@ -68,7 +68,13 @@ class Record(Handler):
                     f"{len(self.sites)} were made. Pass one tensor per call, in their order."
                 )
 
-    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> Site:
+    def visit(
+        self,
+        layer: Any,
+        logits: tf.Tensor,
+        context: tf.Tensor | None,
+        mask: tf.Tensor | None = None,
+    ) -> Site:
         self._check_graph(layer, logits)
         noises = self._draw_noise(self._noise, self._num_noises, layer, logits)
         if self._couple is not None:
@@ -81,6 +87,7 @@ class Record(Handler):
             context=context,
             draw=layer.relaxation.sample(logits, noises[0]),
             noises=noises,
+            mask=mask,
         )
         if self._num_conditional:
             count = self._num_conditional * self._num_passes
@@ -99,7 +106,7 @@ class Record(Handler):
         self, given: Sequence[tf.Tensor] | None, count: int, layer: Any, logits: tf.Tensor
     ) -> list[tf.Tensor]:
         if given is None:
-            noise = layer.noise(logits, count)
+            noise = layer.noise(logits, count, position=len(self.sites))
         else:
             position = len(self.sites)
             shape = layer.relaxation.noise_shape(logits.shape)

@@ -49,7 +49,13 @@ class Replay(Handler):
         super().__enter__()
         return self.sites
 
-    def visit(self, layer: Any, logits: tf.Tensor, context: tf.Tensor | None) -> Site:
+    def visit(
+        self,
+        layer: Any,
+        logits: tf.Tensor,
+        context: tf.Tensor | None,
+        mask: tf.Tensor | None = None,
+    ) -> Site:
         self._check_graph(layer, logits)
         if not self._remaining or self._remaining[0].layer is not layer:
             raise RuntimeError(

@@ -26,6 +26,7 @@ class Site:
         conditional_noises: the noise of the samples of `z | b` of this and all further passes.
         z_tildes: samples of `z | b`, as many as were asked for.
         output: what the layer returned.
+        mask: what takes part, with as many axes as the logits; `None` for everything.
     """
 
     layer: Any
@@ -37,6 +38,7 @@ class Site:
     conditional_noises: Sequence[tf.Tensor] = ()
     z_tildes: Sequence[tf.Tensor] = ()
     output: tf.Tensor | None = None
+    mask: tf.Tensor | None = None
 
     @property
     def z(self) -> tf.Tensor:

@@ -87,6 +87,7 @@ def differentiate(
     loss, model_gradients, logit_gradients = _model_gradients(
         first, passes, estimate, model_variables
     )
+    loss = _nan_unless_finite(loss, estimate)
     state += estimate.updates
     gradients, values = _after_all(
         [*model_gradients, *surrogate_gradients], [value for _, value in state]
@@ -103,6 +104,15 @@ def differentiate(
         logit_gradients=logit_gradients,
         evaluations=step.evaluations,
     )
+
+
+def _nan_unless_finite(loss: tf.Tensor, estimate: Estimate) -> tf.Tensor:
+    """Returns a loss that is NaN where the gradient is: what watches one may miss the other."""
+    gradients = [g for one in estimate.gradients or () for g in one]
+    if not gradients:
+        return loss
+    finite = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients]
+    return tf.where(tf.reduce_all(finite), loss, tf.constant(float("nan"), loss.dtype))
 
 
 def _after_all(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_relax.estimators import Passes
 from tf_relax.layers.prior import SAMPLED
 from tf_relax.relaxations import Draw
-from tf_relax.sites import Record, Replay, Site, Sites
+from tf_relax.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax.training.objective import Objective, per_example_objective
 
 
@@ -45,7 +45,7 @@ class Step:
         handler = Record(
             output=self.output,
             num_noises=max(count, estimator.num_noises),
-            num_conditional=estimator.num_conditional,
+            num_conditional=estimator.num_z_tildes,
             num_passes=count,
             couple=estimator.couple,
             noise=noise,
@@ -142,7 +142,7 @@ class ModelPass:
             return draw, self.step.output(site)
 
         one = self._replay(sample, self.sites.levels()[0])
-        count = estimator.num_conditional
+        count = estimator.num_z_tildes
         for site, recorded in zip(one.sites, self.recorded, strict=True):
             if count:
                 noises = recorded.conditional_noises[k * count : (k + 1) * count]
@@ -201,6 +201,7 @@ class ModelPass:
         pass: that noise is independent of the sites of `level`, so this is a fixed function of
         their `z`, and the estimator stays unbiased.
         """
+        self._check_masks(level)
         given = dict(zip(level, z, strict=True))
 
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
@@ -214,6 +215,22 @@ class ModelPass:
 
         _, objective = self.step.replay(self._from_level(level, sample, relaxed=True))
         return self.sites.signal(tf.cast(objective.f, z[0].dtype))
+
+    def _check_masks(self, level: Sequence[Site]) -> None:
+        """Raises where relaxing a level would move a mask, with which the objective would jump."""
+        until = self.sites.until(level)
+        masked = [s for s in self.sites if s.mask is not None and s not in until]
+        if tf.executing_eagerly() or not masked:
+            return  # there is no graph to look at
+        for site in masked:
+            if depends_on([site.mask], [earlier.output for earlier in level]):
+                names = ", ".join(f"'{earlier.name}'" for earlier in level)
+                raise ValueError(
+                    f"The mask of {type(site.layer).__name__} '{site.name}' is computed from the "
+                    f"samples of {names}, whose surrogate evaluates the objective at relaxed "
+                    "samples: a mask that jumps there makes the gradient biased. Use "
+                    "`surrogate='network'` in the layers before, or estimator='leave_one_out'."
+                )
 
     def at_mean(self, level: Sequence[Site], mean: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the objective with the sites of `level`, and all later ones, at their mean."""

@@ -1,0 +1,229 @@
+"""Every public class keeps its arguments or refuses them, and questions change nothing."""
+
+import copy
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tf_relax
+from tf_relax import callbacks, estimators, layers, losses, rl, surrogates
+
+MODULES = [callbacks, estimators, layers, losses, rl, surrogates]
+
+# Base classes, and what is made by others: nobody calls their constructors.
+BASES = {
+    "Discrete", "Estimate", "Estimator", "Pass", "Passes", "PolicyEstimator", "PolicyGradient",
+    "Stochastic", "Surrogate",
+}  # fmt: skip
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def poisson(a):
+    return tfp.distributions.Poisson(log_rate=a)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def standard():
+    return tfp.distributions.Normal(0.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def first_pixel(y_true, y_pred):
+    return y_pred[:, 0]
+
+
+def critic():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+UNITS = {
+    "temperature": 0.7,
+    "scale": 0.3,
+    "surrogate": "network",
+    "inference": "mode",
+    "seed": 3,
+    "check_numerics": True,
+    "name": "code",
+}
+PRIOR = {**UNITS, "kl": "sampled", "kl_weight": 0.25}
+CONTINUOUS = {name: value for name, value in UNITS.items() if name != "temperature"}
+
+# Every class with arguments that are not its defaults, and the shape of a layer's logits.
+CASES = [
+    (layers.RelaxBernoulli, {**PRIOR, "prior": [0.5]}, (None, 4)),
+    (
+        layers.RelaxCategorical,
+        {**PRIOR, "prior": [0.5, 0, 0, 0], "output": "index", "mask": [True, True, False, True]},
+        (None, 4),
+    ),
+    (layers.RelaxCategorical, {"method": "stick_breaking"}, (None, 3)),
+    (layers.RelaxTopK, {"k": 3, **PRIOR, "prior": "learned", "output": "ordered"}, (None, 4)),
+    (layers.RelaxPermutation, {"method": "matching", **PRIOR, "prior": "uniform"}, (None, 3, 3)),
+    (layers.RelaxPermutation, {"output": "index"}, (None, 3)),
+    (layers.RelaxSpanningTree, {**PRIOR, "prior": "uniform", "output": "adjacency"}, (None, 6)),
+    (layers.RelaxSpanningTree, {"edges": [(0, 1), (1, 2)]}, (None, 2)),
+    (
+        layers.RelaxArborescence,
+        {"nodes": 3, "root": 1, "edges": [(1, 0), (0, 2), (1, 2)], **PRIOR, "prior": "learned"},
+        (None, 3, 3),
+    ),
+    (layers.GumbelSinkhorn, {"iterations": 5, "noise_scale": 0.5, **UNITS}, (None, 3, 3)),
+    (layers.Rounding, {"iterations": 5, **UNITS}, (None, 3, 6)),
+    (layers.RelaxNormal, {"prior": "standard", **CONTINUOUS}, (None, 4)),
+    (
+        layers.RelaxSample,
+        {"make_distribution": poisson, "prior": standard, **CONTINUOUS},
+        (None, 4),
+    ),
+    (layers.ConditionalPrior, {"kind": "categorical", "name": "held"}, None),
+    (surrogates.Network, {"units": (5, 4), "activation": "tanh", "looks_at": ("context",)}, None),
+    (surrogates.Network, {"looks_at": ("targets",), "targets_shape": (3,), "name": "net"}, None),
+    (surrogates.Objective, {"name": "objective"}, None),
+    (surrogates.Sum, {"surrogates": [surrogates.Network((3,))], "name": "total"}, None),
+    (surrogates.Stein, {"units": 7, "name": "stein"}, None),
+    (surrogates.KerasModel, {"model": critic(), "looks_at": (), "name": "critic"}, None),
+    (estimators.Arms, {"num_samples": 3}, None),
+    (estimators.Concrete, {"temperature": 0.25}, None),
+    (estimators.Disarm, {}, None),
+    (estimators.Dlax, {}, None),
+    (estimators.DoubleCV, {"num_samples": 3}, None),
+    (estimators.Exact, {"max_outcomes": 5}, None),
+    (estimators.GumbelStraightThrough, {"temperature": 0.25}, None),
+    (estimators.Lax, {}, None),
+    (estimators.LeaveOneOut, {"num_samples": 3}, None),
+    (estimators.MuProp, {}, None),
+    (estimators.Nvil, {"decay": 0.5}, None),
+    (estimators.Rebar, {"coupled": False, "num_samples": 3, "num_conditional": 2}, None),
+    (estimators.ReinMax, {"temperature": 1.5}, None),
+    (estimators.Reinforce, {"baseline": "learned", "decay": 0.5}, None),
+    (estimators.RejectionReparameterization, {}, None),
+    (estimators.Relax, {"coupled": True, "num_samples": 3, "num_conditional": 2}, None),
+    (estimators.Reparameterization, {}, None),
+    (estimators.Rodeo, {"num_samples": 3}, None),
+    (estimators.StraightThrough, {"backward": "identity"}, None),
+    (estimators.Vimco, {}, None),
+    (losses.BlackBox, {"fn": first_pixel, "reduction": "sum", "name": "box"}, None),
+    (losses.BernoulliNLL, {"reduction": "sum", "name": "nll"}, None),
+    (callbacks.GradientVariance, {"x": np.ones((2, 3)), "y": np.ones(2), "frequency": 3}, None),
+    (
+        tf_relax.RelaxOptimizer,
+        {"optimizer": "sgd", "surrogate_optimizer": "rmsprop", "name": "pair"},
+        None,
+    ),
+    (rl.A2C, {}, None),
+    (rl.Reinforce, {}, None),
+    (rl.Lax, {"trajectory_wise": True, "off_policy": rl.OffPolicy(50)}, None),
+    (rl.Relax, {"coupled": False, "trajectory_wise": True, "off_policy": rl.OffPolicy(50)}, None),
+    (rl.OffPolicy, {"capacity": 50, "updates": 3, "batch_size": 7}, None),
+    (rl.Clip, {"epsilon": 0.1, "epochs": 3, "minibatches": 2, "normalize": False}, None),
+    (rl.KLPenalty, {"target": 0.02, "steps": 3, "beta": 0.5}, None),
+    (rl.NaturalGradient, {"max_kl": 0.02, "damping": 0.2, "iterations": 5}, None),
+    (rl.StopOnReward, {"threshold": 10, "window": 5}, None),
+    (rl.PlotCurves, {"path": "curves.png"}, None),
+    (rl.LinearAdvantage, {}, None),
+    (rl.NormalParameters, {"units": 2}, None),
+]
+IDS = [f"{kind.__module__.split('.')[1]}.{kind.__name__}" for kind, _, _ in CASES]
+every_class = pytest.mark.parametrize(("kind", "arguments", "shape"), CASES, ids=IDS)
+
+# `output` of a Keras layer is its symbolic output.
+RENAMED = {"output": "output_kind"}
+
+
+def same(given, found):
+    """Returns whether an attribute holds an argument, or what its name or its list stands for."""
+    if isinstance(given, str) and not isinstance(found, str):
+        names = {type(found).__name__.lower(), getattr(found, "__name__", "")}
+        return given in names or given == str(found)
+    if keras.ops.is_tensor(found) or isinstance(found, (keras.Variable, np.ndarray)):
+        return np.allclose(np.asarray(found), np.asarray(given), rtol=1e-6)
+    if isinstance(given, (list, tuple)):
+        return list(found) == list(given)
+    return found is given or found == given
+
+
+def described(thing):
+    """Returns what an object consists of, down to the arrays, in a form that compares."""
+    attributes = {
+        name: repr(value)
+        for name, value in vars(thing).items()
+        if not name.startswith(("_tracker", "_auto_track"))
+    }
+    relaxation = getattr(thing, "relaxation", None)
+    return attributes, None if relaxation is None else {**vars(relaxation)}
+
+
+def test_every_public_class_is_here():
+    public = {
+        getattr(module, name)
+        for module in MODULES
+        for name in module.__all__
+        if inspect.isclass(getattr(module, name)) and name not in BASES
+    }
+    assert public <= {kind for kind, _, _ in CASES}, public - {kind for kind, _, _ in CASES}
+
+
+@every_class
+def test_an_attribute_holds_what_was_given(kind, arguments, shape):
+    thing = kind(**copy.copy(arguments))
+    for name, given in arguments.items():
+        found = getattr(thing, RENAMED.get(name, name))
+        assert same(given, found), (name, given, found)
+    if shape is not None:
+        thing.build(shape)  # and after it has made its variables
+        for name, given in arguments.items():
+            found = getattr(thing, RENAMED.get(name, name))
+            assert same(given, found), (name, given, found)
+
+
+@every_class
+def test_the_config_makes_it_again(kind, arguments, shape):
+    thing = kind(**copy.copy(arguments))
+    if not hasattr(thing, "get_config"):
+        pytest.skip("has no config")
+    config = thing.get_config()
+    again = kind.from_config(dict(config))
+    assert repr(again.get_config()) == repr(config)
+    assert set(arguments) <= set(config)
+
+
+@every_class
+def test_other_arguments_are_refused(kind, arguments, shape):
+    with pytest.raises((TypeError, ValueError), match=r"no_such_argument|takes no arguments"):
+        kind(**copy.copy(arguments), no_such_argument=1)
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["new", "built"])
+@every_class
+def test_a_question_changes_nothing(kind, arguments, shape, built):
+    if shape is None:
+        thing = kind(**copy.copy(arguments))
+        before = described(thing)
+        repr(thing), hasattr(thing, "get_config") and thing.get_config()
+        assert described(thing) == before
+        return
+    layer = kind(**copy.copy(arguments))
+    if built:
+        layer.build(shape)
+    logits = tf.zeros((2, *shape[1:]))
+    before = described(layer)
+    # The same question, and one about other sizes where the layer leaves them open.
+    layer.compute_output_shape(shape)
+    layer.compute_output_spec(keras.KerasTensor(shape))
+    layer.compute_output_shape((7, *shape[1:]))
+    if kind is layers.RelaxSpanningTree and "edges" not in arguments:
+        assert layer.compute_output_shape((None, 10)) == (None, 5, 5)
+    layer.compute_mask(logits, None), layer.get_config(), repr(layer), layer.temperature
+    assert described(layer) == before
+    if built:
+        assert layer(logits, training=True).shape[1:] == layer.compute_output_shape(shape)[1:]
+
+
+@pytest.mark.parametrize("kind", [layers.RelaxNormal, lambda **a: layers.RelaxSample(poisson, **a)])
+def test_layers_without_a_relaxation_refuse_a_temperature(kind):
+    with pytest.raises(ValueError, match="has no `temperature`"):
+        kind(temperature=5.0)
