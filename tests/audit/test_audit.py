@@ -143,3 +143,16 @@ def test_bad_input():
     fresh = tf_relax.RelaxModel([keras.layers.Dense(1), tf_relax.layers.RelaxBernoulli()])
     with pytest.raises(ValueError, match="not compiled"):
         audit(fresh, X, X)
+
+
+def test_importance_weighted_models_have_no_sum_over_outcomes():
+    inputs = keras.Input((3,))
+    code = tf_relax.layers.RelaxBernoulli(prior="uniform", surrogate="objective", name="code")
+    model = tf_relax.RelaxModel(inputs, keras.layers.Dense(3)(code(keras.layers.Dense(2)(inputs))))
+    options = {"estimator": "vimco", "importance_samples": 3, "run_eagerly": True}
+    model.compile("adam", tf_relax.losses.BernoulliNLL(), **options)
+    for names in (["reinforce"], ["reinforce", "vimco"]):
+        report = audit(model, X, X, names, num_samples=8, surrogate_steps=0, verbose=0)
+        assert report.reference in names
+    with pytest.raises(ValueError, match=r"Exact\(.*importance_samples=3"):
+        audit(model, X, X, ["reinforce"], reference="exact", num_samples=8, verbose=0)

@@ -121,3 +121,31 @@ def test_hierarchical_divergence_is_the_joint_one():
             layer(b_1, a_1, prior_logits)
         assert float(layer.losses[0][0]) == pytest.approx(float((log_q1 - log_p)[0]), abs=1e-5)
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_hierarchy_with_a_conditional_prior():
+    """The prior of the first layer is a layer of its own: ``p(b_1 | b_2)``."""
+    inputs = keras.Input((3,))
+    a_1 = keras.layers.Dense(1, kernel_initializer="ones", name="a_1")(inputs)
+    b_1 = tf_relax.layers.RelaxBernoulli(surrogate="objective")(a_1)
+    a_2 = keras.layers.Dense(1, kernel_initializer="ones", name="a_2")(b_1)
+    b_2 = tf_relax.layers.RelaxBernoulli(surrogate="objective")(a_2)
+    prior = keras.layers.Dense(1, kernel_initializer="ones", name="prior")(b_2)
+    b_1 = tf_relax.layers.ConditionalPrior()(b_1, a_1, prior)
+    model = tf_relax.RelaxModel(inputs, keras.layers.Dense(3, name="pixels")(b_1))
+    model.compile("sgd", tf_relax.losses.BernoulliNLL(), jit_compile=False)
+    codes = np.array([[i, j] for i in (0.0, 1.0) for j in (0.0, 1.0)], "float32")
+    b_1, b_2 = codes[:, :1], codes[:, 1:]
+    # a_1 = 2 (two pixels are on), a_2 = b_1, prior = b_2; p(b_2) is not part of this model.
+    log_q_1, log_q_2 = log_bernoulli(b_1, 2.0), log_bernoulli(b_2, b_1)
+    log_p = log_bernoulli(IMAGE, model.get_layer("pixels")(b_1).numpy()) + log_bernoulli(b_1, b_2)
+    weights, q = log_p - log_q_1, np.exp(log_q_1 + log_q_2)
+    assert q.sum() == pytest.approx(1)
+    elbo = np.sum(q * weights)
+    deviation = np.sqrt(np.sum(q * (weights - elbo) ** 2) / 4000)
+    copies = np.tile(IMAGE, (4000, 1))
+    options = {"batch_size": 4000, "verbose": 0}
+    one = tf_relax.metrics.importance_weighted_bound(model, copies, num_samples=1, **options)
+    assert one == pytest.approx(elbo, abs=5 * deviation)
+    many = tf_relax.metrics.importance_weighted_bound(model, copies, num_samples=300, **options)
+    assert many == pytest.approx(np.log(np.sum(q * np.exp(weights))), abs=0.02)

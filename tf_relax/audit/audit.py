@@ -15,8 +15,9 @@ import tensorflow as tf
 from tf_relax import estimators as estimator_names
 from tf_relax.audit.moments import Moments, bias
 from tf_relax.audit.report import Report, Row
-from tf_relax.estimators import Estimator, Exact, Reinforce, Vimco
+from tf_relax.estimators import Estimator, Exact, Reinforce
 from tf_relax.surrogates import is_surrogate_variable
+from tf_relax.training.batch import as_dense, as_tensors
 from tf_relax.training.differentiation import build_symbolically
 from tf_relax.training.passes import Step
 from tf_relax.training.state import moving_state, unchanged
@@ -59,6 +60,7 @@ def audit(
         A `Report`: print it, or use `to_dict()`, `to_frame()`, `plot()` and `recommended`.
 
     Raises:
+        TypeError: for a model that is no `RelaxModel`.
         ValueError: for an estimator that is not defined for one of the layers or for the loss, too
             few samples, or a model that is not compiled.
 
@@ -73,11 +75,16 @@ def audit(
     >>> sorted(report.to_dict())
     ['reinforce', 'relax']
     """
-    if not getattr(model, "compiled", False):
+    if not hasattr(model, "differentiate"):
+        raise TypeError(
+            f"`audit` measures the estimators of a tf_relax.RelaxModel. '{model.name}' is a "
+            f"{type(model).__name__}."
+        )
+    if not model.compiled:
         raise ValueError(f"Model '{model.name}' is not compiled: call `compile` before `audit`.")
     if num_samples < 8:
         raise ValueError(f"`num_samples` must be at least 8. Received: {num_samples}")
-    x, y = (keras.tree.map_structure(tf.convert_to_tensor, data) for data in (x, y))
+    x, y = as_tensors(x), as_tensors(y)
     contestants = _labelled(estimators)
     for estimator in contestants.values():  # before any work is done
         with model.using(estimator):
@@ -110,7 +117,9 @@ def _audit(
 ) -> Report:
     weights, outcomes = _sites(model, x, y)
     runs = dict(contestants)
-    if reference is not None or _enumerable(outcomes, contestants):
+    # An importance-weighted objective is no mean over outcomes of one sample.
+    enumerable = outcomes <= _MOST_OUTCOMES and model.importance_samples is None
+    if reference is not None or enumerable:
         label, estimator = _named(Exact(_MOST_OUTCOMES) if reference is None else reference)
         known = [name for name, one in contestants.items() if repr(one) == repr(estimator)]
         label = known[0] if known else label
@@ -131,12 +140,6 @@ def _audit(
         for site in weights:
             rows.append(draws[name].row(name, site, None if name == label else draws[label]))
     return Report(rows, label)
-
-
-def _enumerable(outcomes: float, contestants: dict[str, Estimator]) -> bool:
-    # An importance-weighted objective is no mean over outcomes of one sample.
-    weighted = any(isinstance(one, Vimco) for one in contestants.values())
-    return outcomes <= _MOST_OUTCOMES and not weighted
 
 
 def _quietest(draws: dict[str, _Draws]) -> str:
@@ -195,7 +198,7 @@ class _Draws:
                 step = model.differentiate(x, y)
             self.evaluations = step.evaluations
             pairs = list(zip(step.variables, step.gradients, strict=True))
-            given = [(v, g) for v, g in pairs if g is not None]
+            given = [(v, as_dense(g, v)) for v, g in pairs if g is not None]
             of_weights = {key[id(v)]: g for v, g in given if not is_surrogate_variable(v)}
             of_surrogates = {key[id(v)]: g for v, g in given if is_surrogate_variable(v)}
             return step.logit_gradients, of_weights, of_surrogates

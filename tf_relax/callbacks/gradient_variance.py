@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_relax.relaxations.event import sum_event
+from tf_relax.training.batch import as_tensors
 from tf_relax.training.state import moving_state, unchanged
 
 
@@ -54,7 +55,7 @@ class GradientVariance(keras.callbacks.Callback):
             raise ValueError(
                 f"GradientVariance: `frequency` must be at least 1. Received: {frequency}"
             )
-        self.x, self.y = (keras.tree.map_structure(tf.convert_to_tensor, data) for data in (x, y))
+        self.x, self.y = as_tensors(x), as_tensors(y)
         self.frequency = frequency
         self._compiled_with: Any = None
 

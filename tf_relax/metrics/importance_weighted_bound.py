@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_relax.compat import sublayers
 from tf_relax.sites import Record
+from tf_relax.training.differentiation import has_prior
 from tf_relax.training.objective import per_example_objective
 
 
@@ -40,7 +40,8 @@ def importance_weighted_bound(
         The mean over all examples.
 
     Raises:
-        ValueError: if no stochastic layer has a prior, or for `num_samples < 1`.
+        ValueError: if no stochastic layer has a prior, for a model that is not compiled, or for
+            `num_samples < 1`.
 
     Example:
 
@@ -53,7 +54,11 @@ def importance_weighted_bound(
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1. Received: {num_samples}")
-    if all(getattr(layer, "prior", None) is None for layer in sublayers(model)):
+    if not model.compiled:
+        raise ValueError(
+            f"Model '{model.name}' is not compiled: call `compile` with the likelihood as its loss."
+        )
+    if not has_prior(model):
         raise ValueError(
             f"Model '{model.name}' has no prior, so there is no likelihood to bound. Give its "
             "stochastic layers one, for example RelaxBernoulli(prior='learned')."
@@ -75,12 +80,16 @@ def importance_weighted_bound(
         )
         return total - math.log(num_samples)
 
-    y = x if y is None else y
-    size = len(keras.tree.flatten(x)[0])
-    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+    data = (x, x if y is None else y)
+    flat = keras.tree.flatten(data)
+    given = [array for array in flat if array is not None]  # optional inputs may be left out
+    batches = tf.data.Dataset.from_tensor_slices(tuple(given)).batch(batch_size)
     progress = keras.utils.Progbar(len(batches), verbose=1 if verbose == "auto" else verbose)
-    total = 0.0
-    for step, (x_batch, y_batch) in enumerate(batches):
-        total += float(tf.reduce_sum(bound(x_batch, y_batch)))
+    total, examples = 0.0, 0
+    for step, arrays in enumerate(batches):
+        remaining = iter(arrays)
+        batch = [None if array is None else next(remaining) for array in flat]
+        bounds = bound(*keras.tree.pack_sequence_as(data, batch))
+        total, examples = total + float(tf.reduce_sum(bounds)), examples + len(bounds)
         progress.update(step + 1)
-    return total / size
+    return total / examples

@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.compat import global_seed_state, sublayers
+from tf_relax.compat import sublayers
 from tf_relax.estimators import Estimate, Passes
 from tf_relax.layers import ConditionalPrior
 from tf_relax.sites import Sites, ancestors, depends_on
 from tf_relax.surrogates import is_surrogate_variable
-from tf_relax.training.objective import Objective
+from tf_relax.training.batch import as_dense, symbolic
+from tf_relax.training.objective import Objective, mixes_examples
 from tf_relax.training.passes import ModelPass, Step, forward
 
 
@@ -26,7 +27,7 @@ class Differentiation(NamedTuple):
         sites: the recorded pass itself.
         estimate: gradients with respect to the logits, and the loss of the surrogates.
         variables: the variables that are trained.
-        gradients: their gradients, in the same order.
+        gradients: their gradients, in the same order; `tf.IndexedSlices` where rows are looked up.
         logit_gradients: per site, the estimate of ``d E[f_i] / d logits_i`` of every example, all
             passes and all parts of the objective included, shaped like the logits.
         evaluations: how often the objective was evaluated, at hard and at relaxed samples.
@@ -68,7 +69,7 @@ def differentiate(
     first = step.record(noise, conditional_noise)
     sites = first.sites
     _check_recorded(model, sites)
-    state = _new_state(model, step.scope)
+    state = step.moved()
     if estimator.unbiased:  # the others never claimed to see what this protects
         _check_coupling(model, sites, first.parts, state, step.tape)
     if estimator.needs_deterministic_objective:
@@ -77,11 +78,13 @@ def differentiate(
 
     # g = d E[f]/d logits, and the gradient of its variance in the surrogates.
     surrogate_variables = _surrogate_variables(model)
+    penalties = _Penalties(model, surrogate_variables)
     with tf.GradientTape(watch_accessed_variables=False) as surrogate_tape:
         surrogate_tape.watch([v.value for v in surrogate_variables])
         estimate = estimator.estimate(passes)
+        surrogate_loss = penalties.added_to(estimate.surrogate_loss)
     surrogate_gradients = _surrogate_gradients(
-        model, surrogate_tape, estimate.surrogate_loss, surrogate_variables
+        model, surrogate_tape, surrogate_loss, surrogate_variables
     )
     model_variables = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
     loss, model_gradients, logit_gradients = _model_gradients(
@@ -133,10 +136,7 @@ def build_symbolically(model: Any, x: Any) -> None:
     # Replays need every variable to exist before the recorded pass starts.
     if all(layer.built for layer in [model, *sublayers(model)]):
         return
-    symbolic = keras.tree.map_structure(
-        lambda t: keras.KerasTensor(t.shape, keras.backend.standardize_dtype(t.dtype)), x
-    )
-    forward(model, symbolic)
+    forward(model, symbolic(x))
 
 
 def _model_gradients(
@@ -153,7 +153,7 @@ def _model_gradients(
         with step.tape:
             means = [tf.reduce_mean(_as(f.dtype, w) * f) for w, f in objectives]
             loss = tf.add_n([tf.cast(term, loss.dtype) for term in [*means, *first.parts.shared]])
-    scale = step.model.optimizer.scale_loss(tf.ones((), loss.dtype))
+    scale = _loss_scale(step.model, loss.dtype)
     targets, seeds = [loss], [scale]
     sampled = passes if estimate.passes is None else estimate.passes
     if estimate.gradients is not None:
@@ -173,7 +173,8 @@ def _model_gradients(
     logit_gradients = []
     for site, share in zip(passes[0].sites, shares, strict=True):
         distinct = {id(g): g for g in share if g is not None}
-        total = tf.add_n(list(distinct.values())) if distinct else tf.zeros_like(site.logits)
+        parts = [as_dense(g, site.logits) for g in distinct.values()]
+        total = tf.add_n(parts) if parts else tf.zeros_like(site.logits)
         batch = tf.cast(tf.shape(total)[0], total.dtype)
         logit_gradients.append(total * batch / tf.cast(scale, total.dtype))
     return loss, gradients[: len(sources)], logit_gradients
@@ -207,23 +208,61 @@ def _surrogate_gradients(
     if loss is None or not variables:
         return []
     gradients = tape.gradient(loss, [v.value for v in variables])
+    of_objective = {id(v) for layer in model.stochastic_layers for v in layer.objective_variables}
     for variable, gradient in zip(variables, gradients, strict=True):
         if gradient is None and model.complete:
+            reason = (
+                "an operation between it and the objective has no second derivative. Use "
+                "`surrogate='network'` in the layer, or set trainable=False on the variable."
+                if id(variable) in of_objective
+                else "the surrogate does not use it, or only through an operation without a "
+                "second derivative. Remove the variable, or set trainable=False on it."
+            )
             raise ValueError(
                 f"The surrogate variable '{variable.path}' of model '{model.name}' has no "
-                "gradient: the surrogate does not use it, or an operation between it and the "
-                "objective has no second derivative. Remove the variable, set trainable=False on "
-                "it, or use `surrogate='network'` in the layer."
+                f"gradient: {reason}"
             )
-    scale = model.optimizer.scale_loss(tf.ones((), loss.dtype))
-    return [None if g is None else g * tf.cast(scale, g.dtype) for g in gradients]
+    scale = _loss_scale(model, loss.dtype)
+    pairs = zip(gradients, variables, strict=True)
+    return [None if g is None else as_dense(g, v) * tf.cast(scale, g.dtype) for g, v in pairs]
 
 
-def _new_state(model: Any, scope: keras.StatelessScope) -> list[tuple[keras.Variable, tf.Tensor]]:
-    """Returns the variables that the recorded pass changed, with their new values."""
-    variables = [*model.variables, *model.metrics_variables, global_seed_state()]
-    values = ((v, scope.get_current_value(v)) for v in {id(v): v for v in variables}.values())
-    return [(variable, value) for variable, value in values if value is not None]
+class _Penalties:
+    """What the layers inside of surrogates add to the loss: regularizers of weights and outputs.
+
+    They belong to what trains the surrogates, ``Var(g)``. Outputs count as Keras has them count,
+    those of the latest call.
+
+    Args:
+        model: a `RelaxModel`, before its surrogates are called.
+        trained: the surrogate variables that the estimator trains.
+    """
+
+    def __init__(self, model: Any, trained: list[keras.Variable]):
+        ids = {id(variable) for variable in trained}
+        self._surrogates = [
+            layer.surrogate
+            for layer in model.stochastic_layers
+            if any(id(variable) in ids for variable in layer.surrogate.trainable_variables)
+        ]
+        self._earlier = self._terms()  # of other steps, if any
+
+    def _terms(self) -> list[tf.Tensor]:
+        return [term for surrogate in self._surrogates for term in surrogate.losses]
+
+    def added_to(self, loss: tf.Tensor | None) -> tf.Tensor | None:
+        """Returns the loss of the surrogates with what their layers added since."""
+        earlier = {id(term) for term in self._earlier}
+        new = [tf.reduce_sum(term) for term in self._terms() if id(term) not in earlier]
+        if loss is None or not new:
+            return loss
+        return tf.add_n([loss, *(tf.cast(term, loss.dtype) for term in new)])
+
+
+def _loss_scale(model: Any, dtype: tf.DType) -> tf.Tensor:
+    """Returns the factor by which the optimizer, if there is one, wants gradients to be larger."""
+    one = tf.ones((), dtype)
+    return one if model.optimizer is None else model.optimizer.scale_loss(one)
 
 
 def _check_layers(model: Any) -> None:
@@ -236,7 +275,7 @@ def _check_layers(model: Any) -> None:
                 f"{type(layer).__name__} '{layer.name}' returns indices. Let it return one-hot "
                 "vectors, or use 'relax', whose surrogate network then stands alone."
             )
-    if model.importance_samples is not None and not _has_prior(model):
+    if model.importance_samples is not None and not has_prior(model):
         raise ValueError(
             f"RelaxModel '{model.name}' is compiled with importance_samples="
             f"{model.importance_samples}, and has no prior: there is no likelihood to bound. "
@@ -244,7 +283,8 @@ def _check_layers(model: Any) -> None:
         )
 
 
-def _has_prior(model: Any) -> bool:
+def has_prior(model: Any) -> bool:
+    """Returns whether the samples of any layer are held against a prior."""
     return any(
         isinstance(layer, ConditionalPrior) or getattr(layer, "prior", None) is not None
         for layer in sublayers(model)
@@ -326,7 +366,8 @@ def _check_coupling(
         # Weights that a forward pass moves are statistics of the batch; seeds and metrics are no
         # weights.
         weights = {id(weight) for weight in model.weights}
-        sites.batch_coupled = any(depends(value) for v, value in state if id(v) in weights)
+        statistics = any(depends(value) for v, value in state if id(v) in weights)
+        sites.batch_coupled = statistics or mixes_examples(model)
     else:
         sites.batch_coupled = model.batch_coupled
     for term in objective.shared:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_relax.losses import BlackBox
 from tf_relax.relaxations.event import sum_event
+from tf_relax.training.batch import first_tensor
 
 
 class Objective(NamedTuple):
@@ -47,7 +50,7 @@ def per_example_objective(
         ValueError: if a loss has no per-example values, or if an `add_loss` term is neither a
             scalar nor one value per example.
     """
-    example = keras.tree.flatten(x)[0]
+    example = first_tensor(x)
     batch = tf.shape(example)[0]
     additional = list(model.losses)
     ranks = loss_ranks(model, y, y_pred)
@@ -60,7 +63,7 @@ def per_example_objective(
             y=y,
             y_pred=y_pred,
             sample_weight=_weights(s, ranks, sample_weight, model, y_pred),
-            training=training,
+            **({"training": training} if _takes_training(model.compute_loss) else {}),
         )
     contribution = tape.gradient(loss, s)
     if contribution is None:
@@ -87,6 +90,12 @@ def per_example_objective(
         one = _checked(loss, contribution, shared)
         loss, contribution = loss * one, contribution * one
     return Objective(loss, contribution * tf.cast(batch, contribution.dtype), shared)
+
+
+def _takes_training(compute_loss: Any) -> bool:
+    # Keras 3.3 added the argument, and goes on calling overrides without it.
+    parameters = inspect.signature(compute_loss).parameters.values()
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 # Finding a rank evaluates the loss once; compiling with another loss forgets it.
@@ -138,7 +147,7 @@ def _rank(loss: Any, target: Any, prediction: tf.Tensor) -> int:
     if isinstance(loss, BlackBox):
         return 1
     loss = keras.losses.get(loss)
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", repr(loss))
+    name = str(getattr(loss, "name", None) or getattr(loss, "__name__", loss))
     if getattr(loss, "reduction", "sum") in (None, "none", "mean_with_sample_weight"):
         raise ValueError(
             f"Loss '{name}' has reduction={loss.reduction!r}, which carries no per-example values. "
@@ -151,14 +160,41 @@ def _rank(loss: Any, target: Any, prediction: tf.Tensor) -> int:
     target, prediction = (tf.cast(tensor, floatx) for tensor in (target, prediction))
     if target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
         target = target[..., tf.newaxis]  # as Keras does before it calls a function
-    rank = tf.convert_to_tensor(function(target, prediction)).shape.rank
-    if rank == 0:
-        raise ValueError(
-            f"Loss '{name}' returned a scalar, which carries no per-example values. Return one "
-            "value per example, shape [batch] or [batch, ...], and leave the mean over the batch "
-            "to Keras."
-        )
-    return rank
+    values = tf.convert_to_tensor(function(target, prediction))
+    _check_per_example(values, prediction, loss, name)
+    return values.shape.rank
+
+
+def _check_per_example(values: tf.Tensor, prediction: tf.Tensor, loss: Any, name: str) -> None:
+    """Raises a ValueError for losses that make one number of several examples."""
+    rank = prediction.shape.rank
+    sizes = {prediction.shape[0], values.shape[0]} if values.shape.rank else {None}
+    axis = getattr(loss, "axis", None)  # what those losses of Keras that have one sum over
+    mixes = axis is not None and 0 in np.mod(np.ravel(axis), rank)
+    if values.shape.rank and not mixes and (None in sizes or len(sizes) == 1):
+        return
+    returned = f"the shape {tuple(values.shape)}" if values.shape.rank else "a scalar"
+    remedy = (
+        "Return one value per example, shape [batch] or [batch, ...], and leave the mean over the "
+        "batch to Keras."
+    )
+    function = getattr(loss, "fn", loss)
+    camel = "".join(word.capitalize() for word in getattr(function, "__name__", "").split("_"))
+    if rank == 1:
+        remedy = "It averages over the last dimension: let the model return shape [batch, 1]."
+    elif hasattr(keras.losses, camel) and "axis" in inspect.signature(function).parameters:
+        axes = tuple(range(1, rank))  # Dice and Tversky take all dimensions by default
+        remedy = f"Let it leave out the first dimension: keras.losses.{camel}(axis={axes})."
+    raise ValueError(
+        f"Loss '{name}' returned {returned}, which carries no per-example values. {remedy}"
+    )
+
+
+def mixes_examples(model: keras.Model) -> bool:
+    """Returns whether a loss of Keras compares the examples of a batch with one another."""
+    losses = [keras.losses.get(loss) for loss in keras.tree.flatten(model.loss)]
+    functions = [getattr(loss, "fn", loss) for loss in losses]
+    return any(getattr(function, "__name__", None) == "circle" for function in functions)
 
 
 def _weights(

@@ -10,10 +10,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_relax.compat import global_seed_state
 from tf_relax.estimators import Passes
 from tf_relax.layers.prior import SAMPLED
 from tf_relax.relaxations import Draw
 from tf_relax.sites import Record, Replay, Site, Sites, depends_on
+from tf_relax.training.batch import as_dense
 from tf_relax.training.objective import Objective, per_example_objective
 
 
@@ -34,7 +36,6 @@ class Step:
         self.estimator = model.estimator
         # Persistent: estimators ask for df/db, and eagerly the tape tells what depends on what.
         self.tape = tf.GradientTape(persistent=True)
-        self.scope = keras.StatelessScope(collect_losses=True)
         self.evaluations = 0
         # The importance weights of a bound hold the probabilities of the samples themselves.
         self.divergence = None if model.importance_samples is None else SAMPLED
@@ -54,9 +55,27 @@ class Step:
             relaxed=estimator.relaxes_samples,
             always_samples=True,
         )
-        with self.tape, self.scope, handler as sites:
-            y_pred, objective = self._run()
+        with self.tape:
+            self._scope, self._held = self._stateless()
+            with self._scope, handler as sites:
+                y_pred, objective = self._run()
         return ModelPass(self, sites, sites, objective, y_pred)
+
+    def moved(self) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Returns the variables that the recorded pass changed, with their new values."""
+        variables = [*self.model.variables, *self.model.metrics_variables, global_seed_state()]
+        values = {id(v): (v, self._scope.get_current_value(v)) for v in variables}
+        return [pair for key, pair in values.items() if pair[1] is not self._held.get(key)]
+
+    def _stateless(self) -> tuple[keras.StatelessScope, dict[int, tf.Tensor]]:
+        """Returns a scope in which variables do not change, and the tensors that it starts with.
+
+        Inside of it Keras looks for the weights of regularizers in the scope and nowhere else.
+        """
+        weights = [v for v in self.model.trainable_variables if v.regularizer is not None]
+        held = [(weight, tf.identity(weight.value)) for weight in weights]
+        scope = keras.StatelessScope(held, collect_losses=True)
+        return scope, {id(weight): scope.get_current_value(weight) for weight in weights}
 
     @property
     def num_passes(self) -> int:
@@ -88,7 +107,8 @@ class Step:
 
     def replay(self, handler: Replay) -> tuple[Sites, Objective]:
         """Runs the model with other samples."""
-        with keras.StatelessScope(collect_losses=True), handler as sites:
+        scope, _ = self._stateless()
+        with scope, handler as sites:
             _, objective = self._run()
         return sites, objective
 
@@ -259,12 +279,12 @@ class ModelPass:
 
     def derivative(self) -> list[tf.Tensor]:
         """Returns ``df/db`` at every site, shaped like `b`."""
+        outputs = [site.output for site in self.sites]
         gradients = self.step.tape.gradient(
-            self.objective,
-            [site.output for site in self.sites],
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            self.objective, outputs, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return [tf.cast(g, site.b.dtype) for g, site in zip(gradients, self.sites, strict=True)]
+        dense = map(as_dense, gradients, outputs)
+        return [tf.cast(g, site.b.dtype) for g, site in zip(dense, self.sites, strict=True)]
 
 
 def forward(model: Any, x: Any) -> Any:
