@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 def functional_class() -> type[keras.Model]:
@@ -49,3 +54,83 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
 def loss_tracker(model: keras.Model) -> Any:
     """Returns the metric that tracks the total loss of a compiled model."""
     return model._loss_tracker
+
+
+def inside_eager_loop() -> bool:
+    """Returns whether a loop of TensorFlow runs the caller, step by step as Python code."""
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "tensorflow.python.ops.while_loop":
+            return tf.executing_eagerly()
+        frame = frame.f_back
+    return False
+
+
+def bind_build(model: keras.Model) -> None:
+    """Lets a model whose class has changed build itself as its class does now.
+
+    Keras wraps the `build` of every new object in one that is the object's own.
+    """
+    wrapper = model.__dict__["build"]
+    wrapped = wrapper.__code__.co_freevars.index("original_build_method")
+    wrapper.__closure__[wrapped].cell_contents = types.MethodType(type(model).build, model)
+
+
+def moving_averages(optimizer: keras.optimizers.Optimizer) -> dict[int, Any]:
+    """Returns the moving averages of an optimizer with `use_ema`, by the ids of the variables."""
+    if not optimizer.use_ema:
+        return {}
+    averages = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    return {id(variable): average for variable, average in averages}
+
+
+def finish_clones(
+    cls: type[keras.Model], finish: Callable[[keras.Model, keras.Model], None]
+) -> None:
+    """Lets `keras.models.clone_model` hand over what it makes of functional, sequential models.
+
+    It makes a plain `keras.Sequential` of a subclass, and a plain functional model of a subclass
+    with a constructor of its own, and compiles those as if they were of the subclass.
+
+    Args:
+        cls: the class whose instances are concerned, and no other.
+        finish: is given the model and its clone, before that is compiled, where `cls` got lost.
+    """
+    from keras.src.models import cloning
+
+    def finishing(clone: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
+        @functools.wraps(clone)
+        def clone_and_finish(model: keras.Model, *args: Any, **kwargs: Any) -> keras.Model:
+            if not isinstance(model, cls):
+                return clone(model, *args, **kwargs)
+            compiled, model.compiled = model.compiled, False
+            try:
+                made = clone(model, *args, **kwargs)
+            finally:
+                model.compiled = compiled
+            if not isinstance(made, cls):
+                finish(model, made)
+            if compiled:
+                made.compile_from_config(model.get_compile_config())
+            return made
+
+        return clone_and_finish
+
+    for name in ("_clone_sequential_model", "_clone_functional_model"):
+        setattr(cloning, name, finishing(getattr(cloning, name)))
+
+
+def saving_to_legacy_hdf5() -> bool:
+    """Returns whether Keras asks for the config of a model that goes to a `.h5` file."""
+    from keras.src.backend.common import global_state
+
+    return bool(global_state.get_global_attribute("use_legacy_config", False))
+
+
+def leaves_config_to_keras(get_config: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """Marks a `get_config` that adds nothing: Keras goes on recording constructor arguments."""
+    from keras.src.utils.python_utils import default
+
+    return default(get_config)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tf_relax import estimators
-from tf_relax.compat import loss_tracker, sublayers
+from tf_relax.compat import (
+    bind_build,
+    finish_clones,
+    leaves_config_to_keras,
+    loss_tracker,
+    saving_to_legacy_hdf5,
+    sublayers,
+)
 from tf_relax.estimators import Estimator
 from tf_relax.layers import Stochastic
 from tf_relax.losses import BlackBox
+from tf_relax.training.batch import batch_size
 from tf_relax.training.differentiation import Differentiation, differentiate, trained_variables
 from tf_relax.training.relax_optimizer import RelaxOptimizer
 from tf_relax.training.styles import style_of, variant
@@ -57,7 +66,55 @@ class RelaxModel(keras.Model):
         if self._style is None:
             # A subclass with a constructor of its own that builds itself functionally.
             self.__class__ = variant(type(self), style)
+            bind_build(self)
         style.__init__(self, *args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        # Pickle finds a class by its name, and by that name a variant is the class it varies.
+        load, arguments = super().__reduce__()
+        return getattr(RelaxModel, load.__name__), arguments
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        if str(filepath).endswith((".h5", ".hdf5")):  # before Keras opens the file
+            raise self._no_place_in_hdf5()
+        super().save(filepath, *args, **kwargs)
+
+    @leaves_config_to_keras
+    def get_config(self) -> dict[str, Any]:
+        if saving_to_legacy_hdf5():  # by `keras.saving.save_model`
+            raise self._no_place_in_hdf5()
+        return super().get_config()
+
+    def _no_place_in_hdf5(self) -> ValueError:
+        return ValueError(
+            f"RelaxModel '{self.name}' cannot be saved to a legacy HDF5 file, which has no place "
+            "for its estimator. Use `model.save('model.keras')`, or for the weights alone "
+            "`model.save_weights('model.weights.h5')`."
+        )
+
+    def quantize(
+        self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any
+    ) -> None:
+        """Quantizes the weights, as `keras.Model.quantize` does, but not those of surrogates.
+
+        No surrogate is part of the forward pass.
+        """
+        surrogates = {
+            id(layer)
+            for stochastic in self.stochastic_layers
+            for surrogate in (stochastic.surrogate, stochastic.stein)
+            for layer in (surrogate, *sublayers(surrogate))
+        }
+
+        def wanted(layer: keras.Layer) -> bool:
+            if filters is None or callable(filters):
+                matches = filters is None or filters(layer)
+            else:
+                patterns = [filters] if isinstance(filters, str) else filters
+                matches = any(re.search(pattern, layer.name) for pattern in patterns)
+            return bool(matches) and id(layer) not in surrogates
+
+        super().quantize(mode, config=config, filters=wanted, **kwargs)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RelaxModel:
@@ -79,7 +136,7 @@ class RelaxModel(keras.Model):
 
         Args:
             optimizer: a `tf_relax.RelaxOptimizer`, or any Keras optimizer, which then gets a copy
-                of itself for the surrogates.
+                of itself for the surrogates. `None` for a model that is not trained.
             loss: any loss with per-example values.
             *args: further arguments of `keras.Model.compile`.
             estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
@@ -90,7 +147,8 @@ class RelaxModel(keras.Model):
             batch_coupled: whether the samples of one example reach the objective of another, as
                 they do through a BatchNormalization after a stochastic layer. An unbiased gradient
                 must then hold every example accountable for the whole batch, at the price of a
-                higher variance. `None` detects layers with batch statistics.
+                higher variance. `None` detects layers with batch statistics, and
+                `keras.losses.Circle`.
             **kwargs: further arguments of `keras.Model.compile`.
 
         Raises:
@@ -163,7 +221,7 @@ class RelaxModel(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     @property
@@ -180,14 +238,23 @@ class RelaxModel(keras.Model):
         return trained_variables(self)
 
     def train_step(self, data: Any) -> dict[str, Any]:
+        if self.optimizer is None:
+            raise ValueError(
+                f"RelaxModel '{self.name}' was compiled with optimizer=None, which leaves nothing "
+                "to train it with. Compile it with an optimizer, for example 'adam'."
+            )
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         step = self.differentiate(x, y, sample_weight)
+        if not step.variables:
+            warnings.warn(
+                f"RelaxModel '{self.name}' has no trainable weights, so nothing is trained.",
+                stacklevel=2,
+            )
         if not self.optimizer.built:
             # With all of them, whatever the estimator trains: so do Keras and a loaded model.
             self.optimizer.build(self.trainable_variables)
         self.optimizer.apply(step.gradients, step.variables)
-        batch = tf.shape(keras.tree.flatten(x)[0])[0]
-        loss_tracker(self).update_state(step.loss, sample_weight=batch)
+        loss_tracker(self).update_state(step.loss, sample_weight=batch_size(x))
         return self.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
 
     def differentiate(
@@ -217,6 +284,16 @@ class RelaxModel(keras.Model):
             RuntimeError: if a stochastic layer of the model was not recorded.
         """
         return differentiate(self, x, y, sample_weight, noise, conditional_noise)
+
+
+def _restore_class(model: RelaxModel, clone: keras.Model) -> None:
+    # A constructor of one's own may set attributes that a clone does not have.
+    own = type(model).__init__ is not RelaxModel.__init__
+    varied = RelaxModel if own else type(model).__bases__[0]
+    clone.__class__ = variant(varied, type(clone))
+
+
+finish_clones(RelaxModel, _restore_class)
 
 
 def _wrap(optimizer: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tf_relax.compat import moving_averages
 from tf_relax.surrogates.variables import is_surrogate_variable
 
 
@@ -173,6 +174,20 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
                 optimizer.finalize_variable_values(share)
         for variable, value in zip(frozen, values, strict=True):
             variable.assign(value)
+
+    @property
+    def _model_variables_moving_average(self) -> list[Any]:
+        # What `keras.callbacks.SwapEMAWeights` exchanges with `_trainable_variables`. It asks for
+        # an average of each: a variable without one gets a copy, and stays what it is.
+        averages = moving_averages(self.optimizer) | moving_averages(self.surrogate_optimizer)
+        if not averages:
+            raise AttributeError("Neither optimizer has use_ema=True.")
+        copies = {
+            id(variable): keras.Variable(keras.ops.copy(variable), trainable=False)
+            for variable in self._trainable_variables
+            if id(variable) not in averages
+        }
+        return [(averages | copies)[id(variable)] for variable in self._trainable_variables]
 
     def exclude_from_weight_decay(
         self,
