@@ -37,7 +37,7 @@ def surrogate_and_derivative(
     objective: tf.Tensor | None = None
     h_objective: list[tf.Tensor] = []
     if one.relaxable and any(_includes_objective(user, site) for site in level):
-        objective, h_objective = _relaxed_objective(one, level, z)
+        objective, h_objective = _relaxed_objective(user, one, level, z)
     values, derivatives = [], []
     for k, site in enumerate(level):
         c, h = tf.zeros((1,), z[k].dtype), tf.zeros_like(z[k])
@@ -61,16 +61,23 @@ def _includes_objective(user: SurrogateUser, site: Site) -> bool:
 
 
 def _relaxed_objective(
-    one: Pass, level: Sequence[Site], z: Sequence[tf.Tensor]
+    user: SurrogateUser, one: Pass, level: Sequence[Site], z: Sequence[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Returns f(relax(z, t)) and its derivative in z; the sites of a level share one replay."""
+    """Returns f(relax(z, t)) and its derivative in z; the sites of a level share one replay.
+
+    Sites whose surrogate is their network alone are relaxed with the others, but nobody asks for
+    their derivative, which need not exist.
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(z)
         objective = one.relaxed(level, z)
     derivatives = tape.gradient(objective, z)
     for k, site in enumerate(level):
+        used = _includes_objective(user, site)
+        if used and derivatives[k] is not None:
+            _check_second_derivative(site, derivatives[k])
         if derivatives[k] is None:
-            if one.complete and site.layer.relaxable:
+            if one.complete and used:
                 raise ValueError(
                     f"The objective has no derivative with respect to the sample of "
                     f"{type(site.layer).__name__} '{site.name}', so it cannot serve as its "
@@ -79,7 +86,6 @@ def _relaxed_objective(
                     "`surrogate='network'` in the layer, or estimator='reinforce'."
                 )
             derivatives[k] = tf.zeros_like(z[k])
-    _check_second_derivative(level, derivatives)
     return objective, derivatives
 
 
@@ -110,15 +116,14 @@ def check_blind(site: Site, r: tf.Tensor) -> None:
 _DIFFERENTIABLE_ONCE = {"ResizeBilinearGrad", "ResizeBicubicGrad", "ScaleAndTranslateGrad"}
 
 
-def _check_second_derivative(level: Sequence[Site], derivatives: Sequence[tf.Tensor]) -> None:
+def _check_second_derivative(site: Site, derivative: tf.Tensor) -> None:
     if tf.executing_eagerly():
         return  # there is no graph to look at
-    types = {operation.type for operation in ancestors(derivatives)} & _DIFFERENTIABLE_ONCE
+    types = {operation.type for operation in ancestors([derivative])} & _DIFFERENTIABLE_ONCE
     if types:
-        names = ", ".join(f"'{site.name}'" for site in level)
         raise ValueError(
             f"The objective passes through an operation without a second derivative "
-            f"({', '.join(sorted(types))}) after stochastic layer {names}: its temperature would "
-            "learn from a wrong gradient. Resize with interpolation='nearest', or use "
-            "`surrogate='network'` in the layer."
+            f"({', '.join(sorted(types))}) after {type(site.layer).__name__} '{site.name}': its "
+            "temperature would learn from a wrong gradient. Resize with interpolation='nearest', "
+            "or use `surrogate='network'` in the layer."
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_relax.compat import inside_eager_loop
+
 _stack = threading.local()
 
 
@@ -58,11 +60,19 @@ class Handler(abc.ABC):
         # A sample drawn in the graph of a loop body or of an inner function does not exist outside
         # of it: its gradient would be lost without a word. Eagerly, a map_fn is a Python loop, and
         # shows in logits that have lost their batch dimension.
-        if _current_graph() is not self._graph or logits.shape.rank != layer.logits_rank:
+        same_rank = logits.shape.rank == layer.logits_rank
+        if _current_graph() is not self._graph or (not same_rank and inside_eager_loop()):
             raise RuntimeError(
                 f"{type(layer).__name__} '{layer.name}' was called inside a tf.map_fn, the loop of "
                 "a recurrent layer or a tf.function of its own, where its sample cannot be "
                 "recorded and would train with a wrong gradient. Call the layer on the whole "
                 "batch, use `unroll=True` for recurrent layers, remove the inner tf.function, and "
                 "inside `tf_relax.record()` call the model itself instead of `predict`."
+            )
+        if not same_rank:
+            raise ValueError(
+                f"{type(layer).__name__} '{layer.name}' was built for logits of rank "
+                f"{layer.logits_rank} and called with logits of shape {tuple(logits.shape)}, rank "
+                f"{logits.shape.rank}. The events of one layer have one shape: use a layer of its "
+                "own for each rank."
             )

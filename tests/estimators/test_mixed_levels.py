@@ -1,0 +1,67 @@
+"""Layers side by side of which one has the objective in its surrogate and the other a network."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_relax import RelaxModel
+from tf_relax.layers import RelaxBernoulli
+
+X = np.ones((4000, 2), "float32")
+Y = np.zeros((4000, 1), "float32")
+
+
+def model_of(after_first, after_second, surrogates=("objective", "network")):
+    keras.utils.set_random_seed(0)
+    inputs, outputs = keras.Input((2,)), []
+    branches = zip(("first", "second"), surrogates, (after_first, after_second), strict=True)
+    for name, surrogate, after in branches:
+        layer = RelaxBernoulli(surrogate=surrogate, temperature=0.5, name=name)
+        outputs.append(after(layer(keras.layers.Dense(2)(inputs))))
+    hidden = keras.layers.Dense(2, "tanh")(keras.layers.Concatenate()(outputs))
+    model = RelaxModel(inputs, keras.layers.Dense(1)(hidden))
+    model.compile("sgd", "mse")
+    return model
+
+
+def gradients(model, estimator):
+    """Per example, of the logits of both layers."""
+    with model.using(estimator):
+        step = tf.function(lambda: model.differentiate(X, Y).logit_gradients, autograph=False)
+        return [g.numpy() for g in step()]
+
+
+def unchanged(code):
+    return code
+
+
+def resized(code):
+    image = keras.layers.Resizing(3, 3)(keras.layers.Reshape((2, 1, 1))(code))
+    return keras.layers.Flatten()(image)
+
+
+@pytest.mark.parametrize(
+    "after", [keras.layers.Lambda(tf.round), resized], ids=["rounded", "resized"]
+)
+def test_what_only_the_network_has_to_predict_need_not_be_differentiable(after):
+    model = model_of(unchanged, after)
+    found, exact = gradients(model, "relax"), gradients(model, "exact")
+    for g, expected in zip(found, exact, strict=True):
+        deviation = g.std(axis=0) / np.sqrt(len(g))
+        # Four numbers a case: once in 10^5 runs.
+        np.testing.assert_array_less(np.abs(g.mean(axis=0) - expected[0]), 5 * deviation + 1e-7)
+        assert np.abs(expected[0]).max() > 5 * deviation.min()
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (keras.layers.Lambda(tf.round), "the sample of RelaxBernoulli 'first', so it cannot serve"),
+        (resized, r"\(ResizeBilinearGrad\) after RelaxBernoulli 'first': its temperature"),
+    ],
+    ids=["rounded", "resized"],
+)
+def test_the_layer_that_needs_the_objective_is_named(after, message):
+    with pytest.raises(ValueError, match=message):
+        gradients(model_of(after, unchanged), "relax")
