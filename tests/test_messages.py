@@ -131,6 +131,29 @@ def dropout_under_exact():
     step(after=keras.layers.Dropout(0.5), estimator="exact")
 
 
+def masked(make, shape, mask_shape):
+    make(name="code")(tf.zeros(shape), mask=tf.ones(mask_shape, tf.bool))
+
+
+def mask_made_of_samples():
+    inputs = keras.Input((3,))
+    first = layers.RelaxCategorical(name="first")(keras.layers.Dense(4)(inputs))
+    rest = keras.layers.Lambda(lambda b: b < 0.5)(first)
+    second = layers.RelaxCategorical(name="second")(keras.layers.Dense(4)(inputs), mask=rest)
+    outputs = keras.layers.Dense(2)(keras.layers.Concatenate()([first, second]))
+    model = RelaxModel(inputs, outputs, name="model")
+    model.compile("sgd", "mse")
+    tf.function(lambda: model.differentiate(X, Y).loss, autograph=False)()
+
+
+def exact_with_a_mask():
+    inputs = keras.Input((3,))
+    subset = layers.RelaxTopK(2, name="code")(inputs, mask=tf.ones((1, 3), tf.bool))
+    model = RelaxModel(inputs, keras.layers.Dense(2)(subset), name="model")
+    model.compile("sgd", "mse", estimator="exact", run_eagerly=True)
+    model.differentiate(X, Y)
+
+
 def built(layer):
     layer.build((None, 2))
     return layer
@@ -956,11 +979,66 @@ ROWS = [
             "the model itself instead of `predict`."
         ),
     ),
+    Row(
+        "mask_of_another_size",
+        lambda: masked(layers.RelaxCategorical, (2, 4), (2, 3)),
+        ValueError,
+        (
+            "RelaxCategorical 'code': `mask` has the shape (2, 3), which does not fit logits of "
+            "shape (2, 4). It holds one boolean per logit, and starts with the batch; for a whole "
+            "step one will do, [batch, steps]."
+        ),
+    ),
+    Row(
+        "mask_with_too_many_axes",
+        lambda: masked(RelaxBernoulli, (2, 4), (2, 1, 4)),
+        ValueError,
+        "RelaxBernoulli 'code': `mask` has the shape (2, 1, 4), which does not fit logits of",
+    ),
+    Row(
+        "mask_of_sticks",
+        lambda: masked(
+            lambda **a: layers.RelaxCategorical(method="stick_breaking", **a), (2, 3), (2, 3)
+        ),
+        ValueError,
+        (
+            "RelaxCategorical 'code': `mask` has the shape (2, 3), and its logits, of shape "
+            "(2, 3), do not belong to items that could be ruled out. Use a layer with one logit "
+            "per item, such as RelaxCategorical(method='gumbel') or "
+            "RelaxPermutation(method='plackett_luce'), or a mask of whole steps."
+        ),
+    ),
+    Row(
+        "mask_made_of_samples",
+        mask_made_of_samples,
+        ValueError,
+        (
+            "The mask of RelaxCategorical 'second' is computed from the samples of 'first', whose "
+            "surrogate evaluates the objective at relaxed samples: a mask that jumps there makes "
+            "the gradient biased. Use `surrogate='network'` in the layers before, or "
+            "estimator='leave_one_out'."
+        ),
+    ),
+    Row(
+        "exact_with_a_mask",
+        exact_with_a_mask,
+        ValueError,
+        (
+            "Exact enumerates samples with one number of choices, and the mask of RelaxTopK "
+            "'code' may leave examples with fewer. Use 'relax'."
+        ),
+    ),
+    Row(
+        "temperature_of_normal_units",
+        lambda: layers.RelaxNormal(temperature=5.0),
+        ValueError,
+        ("RelaxNormal has no `temperature`: its samples are their own relaxation. Leave it out."),
+    ),
 ]
 
 
 def test_ids_are_unique_and_the_page_is_long():
-    assert len({row.id for row in ROWS}) == len(ROWS) >= 45
+    assert len({row.id for row in ROWS}) == len(ROWS) >= 60
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
