@@ -1,5 +1,6 @@
 """Seeds, and the global settings of Keras that a test may change."""
 
+import gc
 import random
 
 import keras
@@ -67,6 +68,17 @@ def _seeded_and_restored(seed):
     # tf.map_fn sets a caching device, and forgets it where its function raises: strategies of later
     # tests would fail.
     tf.compat.v1.get_variable_scope()._caching_device = None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Forgets the models of a file when the next one begins."""
+    if nextitem is None or nextitem.path != item.path:
+        keras.backend.clear_session()
+        gc.collect()
+        # What is left is TensorFlow itself: looking through it again and again would take longer
+        # than the tests.
+        gc.freeze()
 
 
 @pytest.fixture
