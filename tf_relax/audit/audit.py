@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax import estimators as estimator_names
+from tf_relax import updates
 from tf_relax.audit.moments import Moments, bias
 from tf_relax.audit.report import Report, Row
 from tf_relax.estimators import Estimator, Exact, Reinforce
@@ -234,7 +235,9 @@ class _Draws:
             return
         optimizer = keras.optimizers.Adam(learning_rate)
         optimizer.build(list(fitted.values()))
-        apply = tf.function(lambda g: optimizer.apply(g, list(fitted.values())), autograph=False)
+        apply = tf.function(
+            lambda g: updates.apply(optimizer, g, list(fitted.values())), autograph=False
+        )
         for _ in range(steps):
             gradients = self.draw()[2]
             apply([gradients[key] for key in fitted])

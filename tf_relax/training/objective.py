@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import weakref
+import types
 from typing import Any, NamedTuple
 
 import keras
@@ -98,10 +98,6 @@ def _takes_training(compute_loss: Any) -> bool:
     return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-# Finding a rank evaluates the loss once; compiling with another loss forgets it.
-_known_ranks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
 def loss_ranks(model: keras.Model, y: Any, y_pred: Any) -> list[int | None]:
     """Returns the rank of the values of the loss of every output, `None` where it has no loss.
 
@@ -113,12 +109,14 @@ def loss_ranks(model: keras.Model, y: Any, y_pred: Any) -> list[int | None]:
     """
     if model.loss is None:
         return []
-    known_loss, ranks = _known_ranks.get(model, (None, []))
-    if known_loss is not model.loss:
+    # Finding a rank evaluates the loss once; compiling with another loss forgets it. Kept with the
+    # model, as a loss may refer to its model, and in what Keras neither tracks nor saves.
+    known = getattr(model, "_known_ranks", None)
+    if known is None or known.loss is not model.loss:
         outputs = zip(*_by_output(model, y, y_pred), strict=True)
         ranks = [None if loss is None else _rank(loss, *pair) for loss, *pair in outputs]
-        _known_ranks[model] = model.loss, ranks
-    return ranks
+        known = model._known_ranks = types.SimpleNamespace(loss=model.loss, ranks=ranks)
+    return known.ranks
 
 
 def _by_output(model: keras.Model, y: Any, y_pred: Any) -> tuple[list[Any], list[Any], list[Any]]:

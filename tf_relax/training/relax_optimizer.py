@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tf_relax import updates
 from tf_relax.compat import moving_averages
 from tf_relax.surrogates.variables import is_surrogate_variable
 
@@ -117,7 +118,7 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
         for optimizer, owns in self._pair():
             share = [(g, v) for g, v in zip(grads, trainable_variables, strict=True) if owns(v)]
             if any(grad is not None for grad, _ in share):
-                optimizer.apply_gradients(share)
+                updates.apply(optimizer, *zip(*share, strict=True))
             elif share:
                 # Keras would raise here; but with one optimizer training, this is only odd.
                 warnings.warn(

@@ -21,9 +21,6 @@ def is_sequential(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return isinstance(layers, (list, tuple)) and "outputs" not in kwargs
 
 
-_variants: dict[tuple[type, type], type] = {}
-
-
 def variant(cls: type[keras.Model], base: type[keras.Model]) -> type[keras.Model]:
     """Returns a subclass of `cls` that is built like `base`.
 
@@ -32,8 +29,10 @@ def variant(cls: type[keras.Model], base: type[keras.Model]) -> type[keras.Model
     each style leaves `cls` as it is. It keeps the name and module of `cls`: saved models refer to
     those, and loading passes through `cls` again.
     """
-    if (cls, base) in _variants:
-        return _variants[cls, base]
+    # Kept with the class: a class made inside a function goes when nobody uses it any more.
+    variants = cls.__dict__.get("_variants", {})
+    if base in variants:
+        return variants[base]
     namespace = {
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
@@ -46,7 +45,7 @@ def variant(cls: type[keras.Model], base: type[keras.Model]) -> type[keras.Model
         # The variant saves under the registered name of cls, which has to keep meaning cls.
         for each in (made, cls):
             keras.saving.register_keras_serializable(package, name)(each)
-    _variants[cls, base] = made
+    cls._variants = {**variants, base: made}
     return made
 
 
