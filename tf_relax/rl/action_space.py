@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_relax.relaxations import Bernoulli, Blocks, Categorical, Normal, Relaxation
 from tf_relax.rl.gym import gymnasium
+
+# exp(-128) is 0 in float32, and noise that makes up for it does not occur there.
+_NEVER = 128.0
 
 
 class ActionSpace:
@@ -70,6 +74,33 @@ class ActionSpace:
             )
         self.discrete = self.relaxation.discrete
 
+    def bounded(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns logits of the same distribution that are finite where an action is impossible.
+
+        A policy rules actions out by a logit of minus infinity, or float32's minimum. Raised to 128
+        below the largest, it stays without probability, sample and derivative in float32, and
+        nothing that is computed from it is infinite, or 0 times that.
+        """
+        if isinstance(self.relaxation, Categorical):
+            blocks = [logits]
+        elif isinstance(self.relaxation, Blocks):
+            blocks = tf.split(logits, self.sizes, axis=-1)
+        elif isinstance(self.relaxation, Bernoulli):
+            return tf.clip_by_value(logits, -_NEVER, _NEVER)
+        else:
+            return logits
+        raised = [tf.maximum(x, tf.stop_gradient(_largest(x) - _NEVER)) for x in blocks]
+        return raised[0] if len(raised) == 1 else tf.concat(raised, axis=-1)
+
+    def always_clipped(self, b: np.ndarray) -> np.ndarray:
+        """Returns which components of samples `[n, d]` are all beyond the same bound.
+
+        The environment then cannot tell one action from another. Never so for discrete actions.
+        """
+        if self.discrete:
+            return np.zeros(0, bool)
+        return (b < self.space.low).all(axis=0) | (b > self.space.high).all(axis=0)
+
     def decode(self, b: np.ndarray) -> np.ndarray:
         """Returns the environment's actions, `[n, ...]`, for samples `[n, ...]`."""
         if isinstance(self.relaxation, Categorical):
@@ -92,6 +123,10 @@ class ActionSpace:
             f"{size} means and {size} logarithms of standard deviations: end with "
             f"Dense({self.logits_size}), or with tf_relax.rl.NormalParameters({size})"
         )
+
+
+def _largest(logits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_max(logits, axis=-1, keepdims=True)
 
 
 def check_observation_space(space: Any, owner: str) -> tuple[int, ...]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from tf_relax.rl.rollout import Rollout
 
 
 def arguments(trainer: Any) -> None:
@@ -18,7 +22,6 @@ def arguments(trainer: Any) -> None:
             f"estimator='{kind}' is not for {actions} actions, which the environment {name} has "
             f"({space.space}). Use estimator='{other}', or 'a2c'."
         )
-    has_value = trainer.value is not None or estimator.uses_value
     if trainer.value is not None and not estimator.takes_value:
         raise ValueError(f"estimator='{kind}' has no use for a value: leave it out, or use 'a2c'.")
     if trainer.surrogate is not None and not estimator.uses_critic:
@@ -28,11 +31,34 @@ def arguments(trainer: Any) -> None:
         )
     if trainer.n_episodes == "auto":
         trainer.n_episodes = None if trainer.n_steps is not None else trainer.environments.n_envs
+    amounts(trainer)
+    region = trainer.trust_region
+    if region is not None and region.needs_ratio and estimator.uses_critic:
+        raise ValueError(
+            f"{type(region).__name__} reweights log-probabilities, and estimator='{kind}' has a "
+            "pathwise part that no ratio reweights. Use KLPenalty or NaturalGradient, or "
+            "estimator='a2c'."
+        )
+
+
+def amounts(trainer: Any) -> None:
+    """Raises a ValueError for what a rollout cannot be made from; callbacks may have changed it."""
+    kind = type(trainer.estimator).__name__.lower()
+    has_value = trainer.value is not None or trainer.estimator.uses_value
     episodes, steps = trainer.n_episodes, trainer.n_steps
+    for name, amount in (("n_episodes", episodes), ("n_steps", steps)):
+        if amount is not None and not isinstance(amount, (int, np.integer)):
+            raise ValueError(f"`{name}` must be a whole number. Received: {amount!r}")
     if (episodes is None) == (steps is None):
         raise ValueError(
             "Exactly one of `n_episodes` and `n_steps` says how much an update is made from. "
             f"Received: n_episodes={episodes}, n_steps={steps}"
+        )
+    if trainer.whole_episodes is not None and trainer.whole_episodes != (steps is None):
+        raise ValueError(
+            "A trainer of whole episodes cannot go over to `n_steps`, nor one of steps to "
+            "`n_episodes`: they have different objectives. Make another trainer. Received: "
+            f"n_episodes={episodes}, n_steps={steps}"
         )
     count = trainer.environments.n_envs
     if episodes is not None and (episodes < 1 or episodes % count):
@@ -49,26 +75,44 @@ def arguments(trainer: Any) -> None:
             f"n_steps={steps} cuts episodes, and only a value function knows what follows: pass "
             f"`value`, or use n_episodes with estimator='{kind}'."
         )
-    if lam is not None and not 0 <= lam <= 1:
-        raise ValueError(f"`gae_lambda` must lie between 0 and 1. Received: {lam}")
     if lam is not None and lam < 1 and not has_value:
         raise ValueError(
             f"gae_lambda={lam} puts a value function in the place of rewards, and there is none: "
             "pass `value`, or leave `gae_lambda` out."
         )
-    if not 0 <= trainer.gamma <= 1:
-        raise ValueError(f"`gamma` must lie between 0 and 1. Received: {trainer.gamma}")
     if trainer.bootstrap not in ("truncation", None):
         raise ValueError(
             f"`bootstrap` must be 'truncation' or None. Received: {trainer.bootstrap!r}"
         )
-    region = trainer.trust_region
-    if region is not None and region.needs_ratio and estimator.uses_critic:
+
+
+def networks(trainer: Any) -> None:
+    """Raises a ValueError for networks that cannot learn, or not together."""
+    policy, value, region = trainer.policy, trainer.value, trainer.trust_region
+    if not policy.trainable_variables:
         raise ValueError(
-            f"{type(region).__name__} reweights log-probabilities, and estimator='{kind}' has a "
-            "pathwise part that no ratio reweights. Use KLPenalty or NaturalGradient, or "
-            "estimator='a2c'."
+            f"The policy '{policy.name}' has no trainable variables: there is nothing to learn."
         )
+    if trainer.shared_variables and region is not None and not region.shares:
+        raise ValueError(
+            f"The value '{value.name}' shares layers with the policy '{policy.name}', and "
+            f"{type(region).__name__} moves the policy alone. Give the value layers of its own, "
+            "or use KLPenalty, Clip, or no trust region."
+        )
+    if trainer.critic is None:
+        return
+    others = [*policy.variables, *(value.variables if value is not None else ())]
+    if common(trainer.critic.variables, others):
+        raise ValueError(
+            "The surrogate shares layers with the policy or the value. It learns from the squared "
+            "gradient, which says nothing about theirs: give it layers of its own."
+        )
+
+
+def common(one: Any, other: Any) -> list[Any]:
+    """Returns the variables of one list that another has, too."""
+    known = {id(variable) for variable in other}
+    return [variable for variable in one if id(variable) in known]
 
 
 def policy_output(trainer: Any, logits: tf.Tensor) -> None:
@@ -89,4 +133,22 @@ def value_output(trainer: Any, value: tf.Tensor) -> None:
         raise ValueError(
             f"The value '{trainer.value.name}' has to return one number per observation: end with "
             f"Dense(1). It returned shape {('batch', *tuple(value.shape)[1:])}."
+        )
+
+
+def bounds(trainer: Any, raw: Rollout) -> None:
+    """Warns of an action space that the policy does not reach, when training begins."""
+    actions = raw.actions[raw.mask > 0]
+    if len(actions) < 8:  # which can happen by chance
+        return
+    clipped = np.flatnonzero(trainer.action_space.always_clipped(actions))
+    if len(clipped):
+        warnings.warn(
+            f"All {len(actions)} actions of the first update were clipped to the same bound of "
+            f"{trainer.action_space.space} in component {', '.join(map(str, clipped))}, so that "
+            f"the environment {trainer.environments.name} cannot tell one from another. A policy's "
+            "actions are of the size of its means and deviations, at first 0 and 1: wrap the "
+            "environment in gymnasium.wrappers.RescaleAction(env, -1, 1), or let the policy start "
+            "within the bounds.",
+            stacklevel=3,
         )

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from tf_relax.relaxations import Draw
-from tf_relax.rl.trust_region import Proposal, TrustRegion, event_sum
+from tf_relax.rl.schedulable import Fixed, Schedulable
+from tf_relax.rl.trust_region import Proposal, TrustRegion, event_sum, slopes
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -21,7 +22,7 @@ class Clip(TrustRegion):
     Args:
         epsilon: how far the ratio may go before its gradient is cut.
         epochs: passes over the rollout.
-        minibatches: steps of the optimizer per pass.
+        minibatches: steps of the optimizer per pass, fewer if there are fewer steps in the rollout.
         normalize: whether a minibatch's advantages are brought to mean 0 and deviation 1.
 
     Raises:
@@ -34,6 +35,10 @@ class Clip(TrustRegion):
     """
 
     needs_ratio = True
+    epsilon = Schedulable(above=True)
+    epochs = Schedulable(low=1, whole=True)
+    minibatches = Fixed()
+    normalize = Fixed()
 
     def __init__(
         self,
@@ -55,39 +60,51 @@ class Clip(TrustRegion):
 
     def update(self, proposal: Proposal) -> None:
         batch = proposal.mask.shape[0]
-        size = max(batch // self.minibatches, 1)
+        size = -(-batch // self.minibatches)
+        steps = tf.cast(tf.reduce_sum(proposal.mask), tf.int32)
         old = self._log_prob(proposal, proposal.old, proposal.draw)
 
         def epoch(k: tf.Tensor) -> tf.Tensor:
             uniform = tf.random.stateless_uniform(
                 [batch], tf.cast(self.seeds.next(), tf.int32), alg="philox"
             )
-            # Rows that are no steps come last, and fall into minibatches of weight 0.
+            # Rows that are no steps come last. Dealt out in turn, the steps fill all minibatches.
             order = tf.argsort(uniform - proposal.mask)
-            for part in range(batch // size):
-                self._step(proposal, old, order[part * size : (part + 1) * size])
+            order = tf.pad(order, [[0, size * self.minibatches - batch]])
+            places = tf.reshape(tf.range(size * self.minibatches), [size, self.minibatches])
+
+            def minibatch(part: tf.Tensor) -> tf.Tensor:
+                chosen = tf.gather(places, part, axis=1)
+                mask = tf.cast(chosen < steps, tf.float32)
+                self._step(proposal, old, tf.gather(order, chosen), mask)
+                return part + 1
+
+            # An optimizer moves on a gradient of 0, too: none for minibatches that are empty.
+            count = tf.minimum(steps, self.minibatches)
+            tf.while_loop(lambda part: part < count, minibatch, (tf.constant(0),))
             return k + 1
 
-        tf.while_loop(lambda k: k < self.epochs, epoch, (tf.constant(0),))
+        tf.while_loop(lambda k: k < self.epochs, epoch, (tf.constant(0, tf.int64),))
 
-    def _step(self, proposal: Proposal, old: tf.Tensor, rows: tf.Tensor) -> None:
+    def _step(self, proposal: Proposal, old: tf.Tensor, rows: tf.Tensor, mask: tf.Tensor) -> None:
         draw = Draw(*[None if x is None else tf.gather(x, rows) for x in proposal.draw])
-        mask = tf.gather(proposal.mask, rows)
-        count = tf.maximum(tf.reduce_sum(mask), 1.0)
+        count = tf.reduce_sum(mask)
         advantages = tf.gather(proposal.advantages, rows)
         if self.normalize:
-            advantages -= tf.reduce_sum(advantages * mask) / count
-            variance = tf.reduce_sum(tf.square(advantages) * mask) / count
-            advantages *= tf.math.rsqrt(variance + 1e-8)
+            centred = advantages - tf.reduce_sum(advantages * mask) / count
+            variance = tf.reduce_sum(tf.square(centred) * mask) / count
+            # A single one has no deviation to be divided by.
+            several = centred * tf.math.rsqrt(variance + 1e-8)
+            advantages = tf.where(count > 1, several, advantages)
         with tf.GradientTape() as tape:
-            new = proposal.logits(rows)
+            new, loss = proposal.evaluate(rows, mask)
             ratio = tf.exp(self._log_prob(proposal, new, draw) - tf.gather(old, rows))
             clipped = tf.clip_by_value(ratio, 1 - self.epsilon, 1 + self.epsilon)
             objective = tf.minimum(ratio * advantages, clipped * advantages)
             entropy = event_sum(proposal.relaxation.entropy(new))
             objective += proposal.entropy_weight * entropy
-            loss = -tf.reduce_sum(objective * mask) / count
-        proposal.optimizer.apply(tape.gradient(loss, proposal.policy), proposal.policy)
+            loss -= tf.reduce_sum(objective * mask) / count
+        proposal.optimizer.apply(slopes(tape, loss, proposal.policy), proposal.policy)
 
     def _log_prob(self, proposal: Proposal, logits: tf.Tensor, draw: Draw) -> tf.Tensor:
         return event_sum(proposal.relaxation.log_prob(logits, draw))

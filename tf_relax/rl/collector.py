@@ -18,7 +18,10 @@ class Collector:
     """Records rollouts: whole episodes, or a fixed number of steps.
 
     Whole episodes are allotted to the environments beforehand, the same number to each. Taking
-    whichever end first would favour short ones, and a policy's gradient with them.
+    whichever end first would favour short ones, and a policy's gradient with them. An environment
+    that has played its share is left alone until all have: no frame is spent on it, and what it
+    would play under this policy is never joined to what follows under the next. Ready-made vector
+    environments step all of theirs; what comes on top there is thrown away.
 
     Args:
         environments: where to act.
@@ -26,6 +29,9 @@ class Collector:
         draw_noise: returns noise for a number of steps, `[steps, n_envs, ...]`.
         n_episodes: episodes per rollout, or `None`.
         n_steps: steps per environment and rollout, or `None`.
+
+    Attributes:
+        unused: frames of the latest rollout that are part of no episode in it.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Collector:
         self.n_episodes = n_episodes
         self.n_steps = n_steps
         self._noise: Iterator[np.ndarray] = iter(())
+        self.unused = 0
 
     def collect(self, seed: int | None = None) -> tuple[Rollout, int]:
         """Returns a rollout and the number of frames that it took.
@@ -61,8 +68,11 @@ class Collector:
     def _steps(self, n_steps: int, seed: int | None) -> tuple[Rollout, int]:
         if self.environments.observations is None or seed is not None:
             self.environments.reset(seed)
-        rollout = _stacked([self._step() for _ in range(n_steps)])
-        return rollout, int(rollout.mask.sum())
+        while True:
+            rollout = _stacked([self._step() for _ in range(n_steps)])
+            frames = int(rollout.mask.sum())
+            if frames:  # else all did nothing but reset themselves
+                return rollout, frames
 
     def _episodes(self, seed: int | None) -> tuple[Rollout, int]:
         count = self.environments.n_envs
@@ -84,6 +94,8 @@ class Collector:
                         kept.append(finished)
                         ends[i].append(len(rows))
                         left[i] -= 1
+                    if not left[i]:
+                        self.environments.pause(i)
         self.environments.finished = kept
         columns = _stacked(rows)
         episodes = []
@@ -94,6 +106,7 @@ class Collector:
                 start += int(columns.mask[start, i] == 0)
                 episodes.append(Rollout(*[field[start:end, i] for field in columns]))
                 start = end
+        self.unused = frames - sum(len(episode.rewards) for episode in episodes)
         return from_episodes(episodes), frames
 
     def _step(self) -> Rollout:

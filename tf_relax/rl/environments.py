@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,14 @@ import numpy as np
 
 from tf_relax.rl.action_space import ActionSpace, check_observation_space
 from tf_relax.rl.gym import gymnasium
+from tf_relax.rl.vectors import Pausable, make_vector, vector_name
+
+_ENDED = (
+    "runs in processes that have ended, or were interrupted in the middle of a step (Ctrl-C "
+    "reaches them as well), and cannot go on. Give PolicyGradient a function that makes the "
+    "environment, and it is made anew by itself; or go on in a new one: trainer.save(path), then "
+    "tf_relax.rl.load(path, env=...)."
+)
 
 
 class Step(NamedTuple):
@@ -19,7 +28,8 @@ class Step(NamedTuple):
         successors: the observation after the action, the true last one where an episode ended.
         terminated: whether the environment ended the episode.
         done: whether it ended for any reason.
-        counts: whether there was a step at all: an environment may have used it to reset itself.
+        counts: whether there was a step at all: an environment may have used it to reset itself, or
+            be paused.
     """
 
     rewards: np.ndarray
@@ -40,10 +50,12 @@ class Environments:
     Attributes:
         observations: `[n_envs, ...]`, `None` before `reset`.
         owned: whether they were made here, and are closed here.
+        pausable: whether some may be left alone while others go on.
         finished: return and length of every episode that has ended; whoever reads it clears it.
 
     Raises:
-        ValueError: for spaces that are not supported, or a number that does not fit.
+        ValueError: for spaces that are not supported, a number that does not fit, or a vector
+            environment that does not say how it goes on after an episode.
         TypeError: for anything else as `env`.
         RuntimeError: (from `step` and `reset`) if the environment raises; the message names the
             environment, the episode and the step.
@@ -51,10 +63,16 @@ class Environments:
     """
 
     def __init__(self, env: Any, n_envs: int):
-        self.vector = _vector(env, n_envs)
+        self._make = lambda: make_vector(env, n_envs)
+        self.vector = self._make()
         # What a user made, a user closes.
         self.owned = not isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv))
-        self.name = _name(env, self.vector)
+        self.name = vector_name(env, self.vector)
+        envs = getattr(self.vector, "envs", None) or [None]
+        self.pausable = all(isinstance(each, Pausable) for each in envs)
+        # Processes may end, or be left with an answer that nobody waits for any more.
+        self._processes = isinstance(self.vector.unwrapped, gymnasium.vector.AsyncVectorEnv)
+        self._broken = False
         self.n_envs = self.vector.num_envs
         self.action_space = ActionSpace(self.vector.single_action_space, self.name)
         self.observation_shape = check_observation_space(
@@ -74,12 +92,27 @@ class Environments:
         self._lengths = np.zeros(self.n_envs, int)
         self._returns = np.zeros(self.n_envs)
         self._resetting = np.zeros(self.n_envs, bool)
+        self._paused = np.zeros(self.n_envs, bool)
+
+    def pause(self, i: int) -> None:
+        """Leaves environment i alone until the next `reset`, if that can be done."""
+        if self.pausable:
+            self._paused[i] = self.vector.envs[i].paused = True
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode in every environment and returns the observations."""
         self.forget()
         self._episodes += 1
-        observations = self._call(lambda: self.vector.reset(seed=seed)[0])
+        if self.pausable:
+            for env in self.vector.envs:
+                env.paused = False
+        try:
+            observations = self._call(lambda: self.vector.reset(seed=seed)[0])
+        except RuntimeError:
+            if not (self._broken and self.owned):
+                raise
+            self._remake()
+            observations = self._call(lambda: self.vector.reset(seed=seed)[0])
         self.observations = self._checked(observations)
         return self.observations
 
@@ -90,12 +123,13 @@ class Environments:
             b: samples of the policy, `[n_envs, ...]`.
         """
         actions = self.action_space.decode(b)
-        self._episodes += self._resetting
+        self._episodes += self._resetting & ~self._paused
         observations, rewards, terminated, truncated, infos = self._call(
             lambda: self.vector.step(actions)
         )
         observations = successors = self._checked(observations, rewards)
-        counts, done = ~self._resetting, np.asarray(terminated | truncated)
+        counts = ~(self._resetting | self._paused)
+        done = np.asarray(terminated | truncated)
         ended = np.flatnonzero(done)
         if len(ended) and self._autoreset == "SameStep":
             successors = observations.copy()
@@ -124,7 +158,14 @@ class Environments:
         if self.owned:
             self.vector.close()
 
+    def _remake(self) -> None:
+        with contextlib.suppress(Exception):
+            self.vector.close(terminate=True)
+        self.vector, self._broken = self._make(), False
+
     def _call(self, function: Callable[[], Any]) -> Any:
+        if self._broken:
+            raise RuntimeError(f"The environment {self.name} {_ENDED}")
         try:
             return function()
         except Exception as error:
@@ -132,9 +173,15 @@ class Environments:
             where = " or ".join(self._where(i) for i in range(min(self.n_envs, 4)))
             where += " or later ones" if self.n_envs > 4 else ""
             self.forget()
+            self._broken = self._processes
+            hint = f"\nIt {_ENDED}" if self._processes and not self.owned else ""
             raise RuntimeError(
-                f"The environment {self.name} raised {type(error).__name__} in {where}: {error}"
+                f"The environment {self.name} raised {type(error).__name__} in {where}: "
+                f"{error}{hint}"
             ) from error
+        except BaseException:
+            self._broken = self._processes
+            raise
 
     def _checked(self, observations: Any, rewards: np.ndarray | None = None) -> np.ndarray:
         observations = np.asarray(observations, np.float32)
@@ -162,44 +209,3 @@ class Environments:
         step = "the reset" if begins else f"step {self._lengths[i] + 1}"
         which = f" of environment {i}" if self.n_envs > 1 else ""
         return f"{step} of episode {self._episodes[i]}{which}"
-
-
-def _vector(env: Any, n_envs: int) -> Any:
-    given = env
-    if isinstance(env, (str, gymnasium.envs.registration.EnvSpec)):
-        return gymnasium.make_vec(env, num_envs=n_envs, vectorization_mode="sync")
-    if not isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)) and callable(env):
-        env = env()
-        if isinstance(env, gymnasium.Env):
-            made = [env]  # the one that told what the function makes is used, too
-            return gymnasium.vector.SyncVectorEnv(
-                [lambda: made.pop() if made else given()] + [given] * (n_envs - 1)
-            )
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        if n_envs not in (1, env.num_envs):
-            raise ValueError(
-                f"n_envs={n_envs}, and the vector environment has {env.num_envs}: leave `n_envs` "
-                "out, or make as many."
-            )
-        return env
-    if isinstance(env, gymnasium.Env):
-        if n_envs != 1:
-            raise ValueError(
-                f"n_envs={n_envs} needs as many environments, and one was given. Pass its id, or "
-                "a function that makes one."
-            )
-        return gymnasium.vector.SyncVectorEnv([lambda: env])
-    raise TypeError(
-        "`env` must be the id or the EnvSpec of an environment, a gymnasium.Env, a "
-        f"gymnasium.vector.VectorEnv or a function that makes one. Received: {env!r}"
-    )
-
-
-def _name(env: Any, vector: Any) -> str:
-    if isinstance(env, str):
-        return f"'{env}'"
-    envs = getattr(vector.unwrapped, "envs", None)
-    spec = vector.spec or (envs[0].spec if envs else None)
-    if spec is not None:
-        return f"'{spec.id}'"
-    return type((envs[0] if envs else vector).unwrapped).__name__

@@ -47,6 +47,8 @@ def evaluate(
     returns: list[float] = []
     totals = np.zeros(count)
     environments.reset(seed)
+    for i in np.flatnonzero(left == 0).tolist():
+        environments.pause(i)
     while left.any():
         assert environments.observations is not None
         step = environments.step(act(environments.observations))
@@ -55,5 +57,7 @@ def evaluate(
         returns += totals[ended].tolist()
         totals[step.done] = 0.0
         left -= ended
+        for i in np.flatnonzero(ended & (left == 0)).tolist():
+            environments.pause(i)
     environments.forget()
     return np.array(returns)

@@ -33,6 +33,10 @@ class GradientMoments(keras.layers.Layer):
         self.weight = self.add_weight(shape=(), name="weight", **options)
         self.square_weight = self.add_weight(shape=(), name="square_weight", **options)
 
+    def fits(self, policy: Sequence[keras.Variable]) -> bool:
+        """Returns whether these are as many numbers as it was made for."""
+        return self.mean.shape[0] == sum(int(tf.size(variable)) for variable in policy)
+
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
         """Takes in a gradient; returns the logarithm of the total variance, in nats."""
         g, keep = flatten(list(gradients)), self.decay

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.rl.trust_region import Proposal, TrustRegion
+from tf_relax.rl.schedulable import Schedulable
+from tf_relax.rl.trust_region import Proposal, TrustRegion, slopes
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -33,6 +34,9 @@ class KLPenalty(TrustRegion):
     5
     """
 
+    target = Schedulable(above=True)
+    steps = Schedulable(low=1, whole=True)
+
     def __init__(self, target: float = 0.01, steps: int = 5, beta: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         if target <= 0 or steps < 1 or beta <= 0:
@@ -49,17 +53,21 @@ class KLPenalty(TrustRegion):
         )
 
     def update(self, proposal: Proposal) -> None:
-        per_trajectory = tf.reduce_sum(proposal.mask) / proposal.trajectories
-        for step in range(self.steps):
-            gradients = proposal.gradients  # at the old policy the penalty has no slope
-            if step:
-                with tf.GradientTape() as tape:
-                    new = proposal.logits()
-                    # In the units of the objective, which is a sum over the steps of a trajectory.
-                    penalty = self.beta.value * per_trajectory * proposal.kl(new)
-                    loss = tf.reduce_sum(proposal.descent * new) + penalty
-                gradients = tape.gradient(loss, proposal.policy)
-            proposal.optimizer.apply(gradients, proposal.policy)
+        # In the units of the objective, which is a sum over steps divided by a constant.
+        steps = tf.reduce_sum(proposal.mask) / proposal.divisor
+        # At the old policy the penalty has no slope.
+        proposal.optimizer.apply(proposal.gradients, proposal.policy)
+
+        def again(k: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                new, loss = proposal.evaluate()
+                loss += tf.reduce_sum(proposal.descent * new)
+                loss += self.beta.value * steps * proposal.kl(new)
+            proposal.optimizer.apply(slopes(tape, loss, proposal.policy), proposal.policy)
+            return k + 1
+
+        one = tf.constant(1, tf.int64)
+        tf.while_loop(lambda k: k < self.steps, again, (one,))
         kl = proposal.kl(proposal.logits())
         factor = tf.where(kl > 1.5 * self.target, 2.0, tf.where(kl < self.target / 1.5, 0.5, 1.0))
         self.beta.assign(tf.clip_by_value(self.beta.value * factor, 1e-4, 1e4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from tf_relax.relaxations import Draw
 from tf_relax.rl.estimators import Steps
 from tf_relax.rl.returns import lambda_returns
 from tf_relax.rl.rollout import Rollout
+from tf_relax.rl.squared_gradient import squared_gradient_slope
 from tf_relax.rl.trust_region import Proposal, event_sum
 
 
@@ -19,10 +21,10 @@ class Evidence(NamedTuple):
 
     Attributes:
         logit_gradients: of the expected return, `[batch, logits]`, 0 where a row is no step.
-        gradients: what the policy's optimizer descends, per variable: minus the mean over
-            trajectories of the estimate, minus the entropy bonus.
+        gradients: what the policy's optimizer descends, per variable: minus the estimate, minus the
+            entropy bonus, plus regularizers.
         surrogate_gradients: of the mean squared gradient per trajectory, per surrogate variable.
-        value_gradients: of the mean squared error of the value, per value variable.
+        value_gradients: of the mean squared error of the value, per variable of its own.
         returns: estimates of what followed every step, `[steps, trajectories]`.
         values: ``V(s)``, of the same shape.
         proposal: what a trust region needs.
@@ -55,8 +57,27 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
     policy = trainer.policy.trainable_variables
     values, returns, value_gradients = _value(trainer, rollout)
 
+    # Constants, for a roll-out divided by the steps that happen to be in it would be biased.
+    rows = rollout.rewards.shape[0] if trainer.n_steps is not None else 1
+    divisor = trajectories * rows
+
+    def evaluate(
+        chosen: tf.Tensor | None = None, weights: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Any]:
+        some = [states, _rows(returns)]
+        if chosen is not None:
+            some = [tf.gather(x, chosen) for x in some]
+        logits = trainer.logits(some[0])
+        extra = penalty(trainer.policy)
+        if trainer.shared_variables:
+            error = tf.square(some[1] - trainer.values(some[0]))
+            count = divisor if weights is None else tf.reduce_sum(weights)
+            total = tf.reduce_sum(error * (mask if weights is None else weights))
+            extra += trainer.value_weight * total / count
+        return logits, extra
+
     with tf.GradientTape(persistent=True) as policy_tape:
-        logits = trainer.logits(states)
+        logits, extra = evaluate()
     a = tf.stop_gradient(logits)
     draw = relaxation.sample(a, z_noise)
     # The action that was taken, even if rounding had it otherwise.
@@ -77,35 +98,34 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
     learns = trainer.critic is not None and estimator.off_policy is None
     with tf.GradientTape() as surrogate_tape:
         g = estimator.gradient(steps) * mask[:, tf.newaxis]
-        if learns:
-            if trajectories == 1:
-                of_return = policy_tape.gradient(logits, policy, output_gradients=g)
-                squares = [tf.reduce_sum(tf.square(x)) for x in of_return]
-            else:
-                each = trajectory_gradients(trainer, rollout.observations, g)
-                squares = [tf.reduce_sum(tf.square(x)) / trajectories for x in each]
-            # E[g] does not depend on the surrogate: descending E[g^2] descends the variance.
-            squared = tf.add_n(squares)
+        critic_extra = penalty(trainer.critic) if learns else 0.0
     surrogate_gradients: list[tf.Tensor] = []
     if learns:
-        variables = trainer.critic.trainable_variables
-        surrogate_gradients = surrogate_tape.gradient(squared, variables)
+        # E[g] does not depend on the surrogate: descending E[g^2] descends the variance.
+        slope = squared_gradient_slope(trainer, rollout.observations, g)
+        targets, seeds = [g], [2 * slope / (divisor * rows)]
+        if tf.is_tensor(critic_extra):
+            targets, seeds = [g, critic_extra], [*seeds, tf.ones_like(critic_extra)]
+        surrogate_gradients = surrogate_tape.gradient(
+            targets, trainer.critic.trainable_variables, output_gradients=seeds
+        )
 
     with tf.GradientTape() as tape:
         tape.watch(a)
         entropy = event_sum(relaxation.entropy(a))
         total = tf.reduce_sum(entropy * mask)
     bonus = trainer.entropy_weight * tape.gradient(total, a)
-    descent = -(g + bonus) / trajectories
+    descent = -(g + bonus) / divisor
     gradients = policy_tape.gradient(logits, policy, output_gradients=descent)
-
-    def evaluate(rows: tf.Tensor | None = None) -> tf.Tensor:
-        return trainer.logits(states if rows is None else tf.gather(states, rows))
+    if tf.is_tensor(extra):
+        others = policy_tape.gradient(extra, policy)
+        gradients = [_sum(x, y) for x, y in zip(gradients, others, strict=True)]
+    gradients = _connected(gradients, policy, trainer.policy.name)
 
     proposal = Proposal(
         policy=policy,
         optimizer=trainer.optimizer,
-        logits=evaluate,
+        evaluate=evaluate,
         old=a,
         descent=descent,
         gradients=gradients,
@@ -114,7 +134,7 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
         advantages=_rows(returns - values),
         entropy_weight=trainer.entropy_weight,
         mask=mask,
-        trajectories=trajectories,
+        divisor=divisor,
     )
     return Evidence(
         logit_gradients=g,
@@ -128,20 +148,27 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
     )
 
 
-def trajectory_gradients(trainer: Any, observations: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:
-    """Returns ``sum_t J_t^T g_t`` of every trajectory, `[trajectories, ...]` per variable."""
-    steps, trajectories = observations.shape[:2]
-    policy = trainer.policy.trainable_variables
+def penalty(model: Any) -> Any:
+    """Returns the sum of a model's regularizers and `add_loss` terms of its latest call; or 0.0."""
+    losses = [tf.cast(loss, tf.float32) for loss in model.losses]
+    return tf.add_n(losses) if losses else 0.0
 
-    def one(columns: tuple[tf.Tensor, tf.Tensor]) -> list[tf.Tensor]:
-        states, g_t = columns
-        with tf.GradientTape() as tape:
-            logits = trainer.logits(states)
-        return tape.gradient(logits, policy, output_gradients=g_t)
 
-    g = tf.reshape(g, [steps, trajectories, -1])
-    swapped = [tf.experimental.numpy.swapaxes(x, 0, 1) for x in (observations, g)]
-    return tf.vectorized_map(one, tuple(swapped))
+def _sum(x: tf.Tensor | None, y: tf.Tensor | None) -> tf.Tensor | None:
+    return y if x is None else x if y is None else x + y
+
+
+def _connected(gradients: list[Any], variables: list[Any], name: str) -> list[tf.Tensor]:
+    """Puts zeros where a variable has no gradient, and says which have none."""
+    pairs = list(zip(gradients, variables, strict=True))
+    missing = [variable.path for gradient, variable in pairs if gradient is None]
+    if missing:
+        warnings.warn(
+            f"The output of the policy '{name}' does not depend on {', '.join(missing)}, which "
+            "will stay as it is. Remove what is not used, or set its layer's `trainable` to False.",
+            stacklevel=2,
+        )
+    return [tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g) for g, v in pairs]
 
 
 def update(trainer: Any, rollout: Rollout) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -190,7 +217,7 @@ def fit_critic(trainer: Any, batches: Sequence[tf.Tensor]) -> None:
         variables = trainer.critic.surrogate.trainable_variables
         with tf.GradientTape() as tape:
             error = trainer.critic.at(actions, logits, states) - tf.stop_gradient(target)
-            loss = tf.reduce_mean(tf.square(error))
+            loss = tf.reduce_mean(tf.square(error)) + penalty(trainer.critic.surrogate)
         trainer.surrogate_optimizer.apply(tape.gradient(loss, variables), variables)
         return k + 1
 
@@ -206,7 +233,7 @@ def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[t
         returns = lambda_returns(rewards, zero, rollout.done, gamma, lam)
         return zero, returns, []
     states, successors = _rows(rollout.observations), _rows(rollout.successors)
-    variables = trainer.value.trainable_variables
+    variables = trainer.value_variables
     with tf.GradientTape() as tape:
         both = trainer.values(tf.concat([states, successors], axis=0))
         now, after = [tf.reshape(x, rewards.shape) for x in tf.split(both, 2)]
@@ -214,11 +241,15 @@ def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[t
         after = tf.stop_gradient(after) * (1 - rollout.terminated)
         returns = lambda_returns(rewards, after, rollout.done, gamma, lam)
         loss = tf.reduce_sum(tf.square(returns - now) * mask) / tf.reduce_sum(mask)
+        loss += penalty(trainer.value)
     return values, returns, tape.gradient(loss, variables)
 
 
 def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence) -> None:
-    variables = trainer.value.trainable_variables
+    # What it shares with the policy moves with the policy.
+    variables = trainer.value_variables
+    if not variables:
+        return
     trainer.value_optimizer.apply(evidence.value_gradients, variables)
     states, mask = _rows(rollout.observations), _rows(rollout.mask)
     target = _rows(evidence.returns)
@@ -226,12 +257,12 @@ def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence) -> None:
     def again(k: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             error = tf.square(target - trainer.values(states))
-            loss = tf.reduce_sum(error * mask) / tf.reduce_sum(mask)
+            loss = tf.reduce_sum(error * mask) / tf.reduce_sum(mask) + penalty(trainer.value)
         trainer.value_optimizer.apply(tape.gradient(loss, variables), variables)
         return k + 1
 
-    if trainer.value_steps > 1:
-        tf.while_loop(lambda k: k < trainer.value_steps, again, (tf.constant(1),))
+    one = tf.constant(1, tf.int64)
+    tf.while_loop(lambda k: k < trainer.value_steps, again, (one,))
 
 
 def _variance(proposal: Proposal, x: tf.Tensor) -> tf.Tensor:

@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.rl.trust_region import Proposal, TrustRegion, flatten
+from tf_relax.rl.schedulable import Fixed, Schedulable
+from tf_relax.rl.trust_region import Proposal, TrustRegion, flatten, slopes
 
 
 class _Fisher(tf.linalg.LinearOperator):
     """``J^T M J + damping``, `M` the curvature of the KL divergence in the logits."""
 
-    def __init__(self, proposal: Proposal, damping: float):
+    def __init__(self, proposal: Proposal, damping: Any):
         self.proposal = proposal
         self.damping = damping
         self.size = sum(math.prod(variable.shape) for variable in proposal.policy)
@@ -38,9 +39,9 @@ class _Fisher(tf.linalg.LinearOperator):
         with tf.GradientTape() as outer:
             with tf.GradientTape() as inner:
                 kl = self.proposal.kl(self.proposal.logits())
-            slope = flatten(inner.gradient(kl, policy))
+            slope = flatten(slopes(inner, kl, policy))
             along = tf.reduce_sum(slope * tf.stop_gradient(vector))
-        return (flatten(outer.gradient(along, policy)) + self.damping * vector)[:, tf.newaxis]
+        return (flatten(slopes(outer, along, policy)) + self.damping * vector)[:, tf.newaxis]
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -66,6 +67,11 @@ class NaturalGradient(TrustRegion):
     10
     """
 
+    shares = False
+    max_kl = Schedulable(above=True)
+    damping = Schedulable(above=True)
+    iterations = Fixed()
+
     def __init__(
         self, max_kl: float = 0.01, damping: float = 0.1, iterations: int = 10, **kwargs: Any
     ):
@@ -80,6 +86,8 @@ class NaturalGradient(TrustRegion):
     def update(self, proposal: Proposal) -> None:
         fisher = _Fisher(proposal, self.damping)
         direction = -flatten(proposal.gradients)
+        # Its length does not matter, and may be small.
+        direction /= tf.maximum(tf.norm(direction), 1e-30)
         solution = tf.linalg.experimental.conjugate_gradient(
             fisher, direction, max_iter=self.iterations
         ).x

@@ -14,7 +14,10 @@ _EPSILON = 1e-8
 
 
 class Normalization:
-    """Running mean and variance of observations, and of the discounted returns.
+    """Running mean and variance of observations, and of the discounted rewards received so far.
+
+    The latter is ``S_t = r_t + gamma S_{t-1}``, from the beginning of an episode on: what
+    Gymnasium's `NormalizeReward` and Stable-Baselines3's `VecNormalize` divide rewards by.
 
     They move on between updates only: the policy of a rollout and that of its update then see the
     same numbers, and the noise that was recorded belongs to both.
@@ -23,13 +26,16 @@ class Normalization:
         shape: of one observation.
         observations: whether observations are normalised.
         rewards: whether rewards are.
-        gamma: discount of the returns whose deviation rewards are divided by.
     """
 
-    def __init__(self, shape: tuple[int, ...], observations: bool, rewards: bool, gamma: float):
+    def __init__(self, shape: tuple[int, ...], observations: bool, rewards: bool):
         self.observations = RunningMeanStd(shape=shape) if observations else None
         self.rewards = RunningMeanStd(shape=()) if rewards else None
-        self.gamma = gamma
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the sums of the episodes under way: the next steps begin new ones."""
+        self._sums: np.ndarray | None = None
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """Returns normalised observations, at most 10 deviations from the mean."""
@@ -55,18 +61,27 @@ class Normalization:
             return 1.0
         return float(1 / np.sqrt(self.rewards.var + _EPSILON))
 
-    def update(self, raw: Rollout) -> None:
-        """Takes in a rollout whose observations are not normalised."""
+    def update(self, raw: Rollout, gamma: float, carries: bool) -> None:
+        """Takes in a rollout whose observations are not normalised.
+
+        Args:
+            raw: what was recorded.
+            gamma: discount of the sums.
+            carries: whether its trajectories go on in the next rollout.
+        """
         counts = raw.mask > 0
         if self.observations is not None:
             self.observations.update(raw.observations[counts].astype(np.float64))
-        if self.rewards is not None:
-            returns, total = np.zeros(raw.rewards.shape), np.zeros(raw.rewards.shape[1])
-            for t, rewards in enumerate(raw.rewards):
-                total = rewards + self.gamma * total
-                returns[t] = total
-                total = total * (1 - raw.done[t])
-            self.rewards.update(returns[counts])
+        if self.rewards is None:
+            return
+        sums = np.zeros(raw.rewards.shape)
+        total = np.zeros(raw.rewards.shape[1]) if self._sums is None else self._sums
+        for t, rewards in enumerate(raw.rewards):
+            total = np.where(counts[t], rewards + gamma * total, total)
+            sums[t] = total
+            total = total * (1 - raw.done[t])
+        self._sums = total if carries else None
+        self.rewards.update(sums[counts])
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the statistics as arrays."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.rl import estimators
+from tf_relax.rl import estimators, wrapper_statistics
 from tf_relax.rl.environments import Environments
 from tf_relax.rl.gym import gymnasium
 
@@ -118,6 +118,7 @@ class Saved(keras.Model):
             **{name: serialize(getattr(self, name)) for name in _OPTIMIZERS},
             "entropy_weight": self.entropy_weight,
             "value_steps": self.value_steps,
+            "value_weight": self.value_weight,
             "jit_compile": self.jit_compile,
         }
 
@@ -134,6 +135,9 @@ class Saved(keras.Model):
             store[f"seed_{k}"] = seed.numpy()
         for name, statistic in self.normalization.state().items():
             store[name] = statistic
+        statistics = wrapper_statistics.read(self.environments.vector)
+        for name, array in wrapper_statistics.to_arrays(statistics).items():
+            store[name] = array
 
     def load_own_variables(self, store: Any) -> None:
         self.frames, self.updates = int(store["frames"][()]), int(store["updates"][()])
@@ -142,6 +146,10 @@ class Saved(keras.Model):
         for k, seed in enumerate(self._seed_states()):
             seed.assign(np.array(store[f"seed_{k}"]))
         self.normalization.load(store)
+        vector = self.environments.vector
+        statistics = wrapper_statistics.read(vector)
+        wrapper_statistics.from_arrays(statistics, store)
+        wrapper_statistics.write(vector, statistics)
         self.forget_traces()
 
     def _seed_states(self) -> list[keras.Variable]:

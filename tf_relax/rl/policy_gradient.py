@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,18 +11,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.rl import check, estimators, learner
+from tf_relax.rl import check, estimators, learner, wrapper_statistics
 from tf_relax.rl import critic as critics
+from tf_relax.rl.acting import Acting
 from tf_relax.rl.callbacks import Progress
-from tf_relax.rl.collector import Collector
 from tf_relax.rl.environments import Environments
 from tf_relax.rl.evaluation import another, evaluate
 from tf_relax.rl.gradient_moments import GradientMoments
+from tf_relax.rl.listeners import Listeners
 from tf_relax.rl.networks import dense_value
 from tf_relax.rl.normalization import Normalization
 from tf_relax.rl.off_policy import Memory
-from tf_relax.rl.persistence import Saved
-from tf_relax.rl.rollout import Rollout, to_tensors
+from tf_relax.rl.rollout import Rollout, filled, to_tensors
+from tf_relax.rl.schedulable import Fixed, Schedulable
 from tf_relax.rl.trust_region import TrustRegion
 
 # Episodes that the logged `return` and `length` are means of.
@@ -29,7 +31,7 @@ WINDOW = 100
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class PolicyGradient(Saved):
+class PolicyGradient(Acting):
     r"""Trains a policy in Gymnasium environments with an unbiased, quiet gradient.
 
     ``d E[return] = E[sum_t g_t]``, with ``g_t`` the estimate that the `estimator` makes of step t;
@@ -81,6 +83,15 @@ class PolicyGradient(Saved):
     >>> mean, std = trainer.evaluate(n_episodes=2)
     """
 
+    policy, value, surrogate = Fixed(), Fixed(), Fixed()
+    estimator, trust_region, n_envs = Fixed(), Fixed(), Fixed()
+    normalize_observations, normalize_rewards = Fixed(), Fixed()
+    gamma = Schedulable(high=1)
+    gae_lambda = Schedulable(high=1, none=1.0)
+    entropy_weight = Schedulable(low=-math.inf)
+    value_weight = Schedulable()
+    value_steps = Schedulable(low=1, whole=True)
+
     def __init__(
         self,
         policy: keras.Model,
@@ -117,14 +128,18 @@ class PolicyGradient(Saved):
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
         self.frames = self.updates = 0
-        # Of every episode of training so far, in the order in which they ended.
+        self.whole_episodes: bool | None = None
+        self.policy_loops: bool | None = None  # not known yet
+        # Of every episode that was learnt from, in the order in which they ended.
         self.episode_returns: collections.deque[float] = collections.deque()
         self.episode_lengths: collections.deque[int] = collections.deque()
+        self.unused_frames = 0
         self.noise_seeds = keras.random.SeedGenerator()
         self.environments = environments
         self._evaluation: Environments | None = None
         self.action_space = environments.action_space
         check.arguments(self)
+        self.whole_episodes = self.n_steps is None
         states = tf.zeros((1, *shape))
         check.policy_output(self, self.policy(states, training=False))
         if self.value is not None:
@@ -136,17 +151,12 @@ class PolicyGradient(Saved):
             self.critic.build((None, self.action_space.logits_size), (None, *shape))
             if self.estimator.off_policy is not None:
                 self.memory = Memory(self.estimator.off_policy.capacity)
+        check.networks(self)
         self.gradient_moments = GradientMoments(self.policy.trainable_variables)
         self.normalization = Normalization(
-            shape, self.normalize_observations, self.normalize_rewards, self.gamma
+            shape, self.normalize_observations, self.normalize_rewards
         )
-        relaxation = self.action_space.relaxation
-        # Without XLA, which would compile for every number of observations.
-        self._act = tf.function(self._sample, autograph=False)
-        self._mode = tf.function(
-            lambda states: relaxation.mode(self.logits(states)), autograph=False
-        )
-        self._draw_block = tf.function(self.draw_noise, autograph=False)
+        self.build_actions()
         self.built = True
 
     def compile(
@@ -157,6 +167,7 @@ class PolicyGradient(Saved):
         entropy_weight: float = 0.01,
         value_steps: int = 1,
         jit_compile: bool = True,
+        value_weight: float = 0.5,
     ) -> None:
         """Says how the policy, the value and the surrogate learn.
 
@@ -167,16 +178,27 @@ class PolicyGradient(Saved):
             entropy_weight: of the entropy of the policy in each step, in units of reward.
             value_steps: steps of the value's optimizer per update.
             jit_compile: whether updates are compiled with XLA.
+            value_weight: of the squared error of a value that shares layers with the policy. These
+                layers move with the policy's optimizer, which descends both.
+
+        Callbacks may set `gamma`, `gae_lambda`, `entropy_weight`, `value_steps` and `value_weight`
+        of the trainer, and the numbers of its trust region, at any time.
+
+        Raises:
+            ValueError: for a number outside its range.
         """
         policy = keras.optimizers.get(optimizer)
         super().compile(optimizer=policy, jit_compile=jit_compile)
         self.value_optimizer = _another(value_optimizer, policy)
         self.surrogate_optimizer = _another(surrogate_optimizer, policy)
         self.entropy_weight = entropy_weight
-        self.value_steps = value_steps
-        self.optimizer.build(self.policy.trainable_variables)
-        if self.value is not None:
-            self.value_optimizer.build(self.value.trainable_variables)
+        self.value_steps, self.value_weight = value_steps, value_weight
+        policy_variables = self.policy.trainable_variables
+        if not self.gradient_moments.fits(policy_variables):  # some were frozen, or are no longer
+            self.gradient_moments = GradientMoments(policy_variables)
+        self.optimizer.build(policy_variables)
+        if self.value_variables:
+            self.value_optimizer.build(self.value_variables)
         if self.critic is not None:
             learns = self.critic if self.memory is None else self.critic.surrogate
             self.surrogate_optimizer.build(learns.trainable_variables)
@@ -198,7 +220,7 @@ class PolicyGradient(Saved):
         """Trains for a number of frames more.
 
         Interrupting it (Ctrl-C) loses the rollout under way and nothing else: call it again to go
-        on. An update is an epoch to callbacks.
+        on. An update is an epoch of one batch to callbacks.
 
         Args:
             total_timesteps: frames, steps of a single environment; the last update may exceed it.
@@ -224,10 +246,10 @@ class PolicyGradient(Saved):
             self.noise_seeds.state.assign(keras.random.SeedGenerator(seed).state)
         rng = np.random.default_rng(seed)
         goal = self.frames + total_timesteps
-        every = [*(callbacks or [])]
+        every = keras.tree.flatten(callbacks) if callbacks else []
         if verbose != 0:
             every.append(Progress(self.frames, total_timesteps))
-        listeners = keras.callbacks.CallbackList(
+        listeners = Listeners(
             every, add_history=True, add_progbar=False, model=self, verbose=0, epochs=None
         )
         collector = self._collector()
@@ -235,13 +257,21 @@ class PolicyGradient(Saved):
         listeners.on_train_begin()
         while self.frames < goal and not self.stop_training:
             listeners.on_epoch_begin(self.updates)
+            listeners.on_train_batch_begin(0)
+            check.amounts(self)
+            collector.n_episodes, collector.n_steps = self.n_episodes, self.n_steps
+            if seed is not None or self.environments.observations is None:
+                self.normalization.forget()
             rollout, frames = collector.collect(seed)
             seed = None
+            if not self.updates:
+                check.bounds(self, rollout)
             logs = self.learn(rollout, rng)
             self.frames += frames
+            self.unused_frames += collector.unused
             self._count_episodes()
             self.updates += 1
-            listeners.on_epoch_end(self.updates - 1, {**self._progress(), **logs})
+            listeners.on_update_end(self.updates - 1, {**self._progress(), **logs})
         # As in Keras, not after an error: BackupAndRestore would drop what it kept for that case.
         listeners.on_train_end()
         return self.history
@@ -251,6 +281,13 @@ class PolicyGradient(Saved):
         rollout = self._normalized(raw)
         values, returns = self._update(to_tensors(rollout))
         logs = dict(zip(self._log_names, values.numpy().tolist(), strict=True))
+        if not np.isfinite(logs["entropy"]):
+            raise FloatingPointError(
+                f"The policy '{self.policy.name}' returned outputs that are not finite, or ruled "
+                f"out every action, in a state of update {self.updates + 1}. Its weights are no "
+                "longer finite either: go on from a saved trainer, with a policy that is finite in "
+                "all states and leaves an action in each."
+            )
         if not np.isfinite(logs["kl"]):
             raise FloatingPointError(
                 f"'{self.name}': update {self.updates + 1} left the policy with outputs that are "
@@ -264,7 +301,7 @@ class PolicyGradient(Saved):
                 (fit.updates, fit.batch_size), rng or np.random.default_rng()
             )
             self._fit_critic(*map(tf.constant, batches))
-        self.normalization.update(raw)
+        self.normalization.update(raw, self.gamma, carries=not self.whole_episodes)
         if self.normalize_observations:
             self.forget_traces()
         return logs
@@ -283,6 +320,9 @@ class PolicyGradient(Saved):
     ) -> tuple[float, float]:
         """Returns mean and standard deviation of the return over episodes of their own.
 
+        Statistics of wrappers such as gymnasium's `NormalizeObservation` are those of training, and
+        stay as they are.
+
         Args:
             n_episodes: how many.
             deterministic: whether the policy takes its most probable action, or samples.
@@ -293,77 +333,25 @@ class PolicyGradient(Saved):
         """
         if self._evaluation is None:
             self._evaluation = another(self.environments, self._given_env)
-        returns = evaluate(
-            self._evaluation,
-            lambda observations: self.samples(observations, deterministic),
-            n_episodes,
-            seed,
-        )
+        with wrapper_statistics.lent(self.environments.vector, self._evaluation.vector):
+            returns = evaluate(
+                self._evaluation,
+                lambda observations: self.samples(observations, deterministic),
+                n_episodes,
+                seed,
+            )
         return float(returns.mean()), float(returns.std())
-
-    def action(self, observations: Any, deterministic: bool = True) -> np.ndarray:
-        """Returns actions, as the environment takes them, for observations `[batch, ...]`."""
-        return self.action_space.decode(self.samples(observations, deterministic))
-
-    def samples(self, observations: Any, deterministic: bool = False) -> np.ndarray:
-        """Returns the policy's samples ``b`` for observations `[batch, ...]`, or its modes."""
-        states = tf.constant(self.normalization(np.asarray(observations, np.float32)))
-        if deterministic:
-            return self._mode(states).numpy()
-        return self._act(states, self._block(1, len(states))[0]).numpy()
-
-    def call(self, observations: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Returns the logits of the policy, for observations as the environment gives them."""
-        return self.logits(self.normalization.tensor(observations))
-
-    def logits(self, states: tf.Tensor) -> tf.Tensor:
-        """Returns the logits of the policy, for observations as it sees them, in float32."""
-        return tf.cast(self.policy(states, training=False), tf.float32)
-
-    def values(self, states: tf.Tensor) -> tf.Tensor:
-        """Returns the state value, `[batch]`, in float32."""
-        assert self.value is not None
-        return tf.reshape(tf.cast(self.value(states, training=False), tf.float32), [-1])
-
-    def draw_noise(self, shape: Any) -> tf.Tensor:
-        """Returns fresh noise of the relaxation."""
-        return self.action_space.relaxation.noise(shape, tf.float32, self.noise_seeds)
-
-    def _collector(self) -> Collector:
-        environments = self.environments
-        spec = tf.TensorSpec((environments.n_envs, *environments.observation_shape))
-        noise_shape = self._noise_shape(environments.n_envs)
-        act = self._act_compiled.get_concrete_function(spec, tf.TensorSpec(noise_shape))
-        return Collector(
-            environments,
-            lambda observations, noise: act(
-                tf.constant(self.normalization(observations)), tf.constant(noise)
-            ).numpy(),
-            lambda steps: self._block(steps, environments.n_envs),
-            self.n_episodes,
-            self.n_steps,
-        )
-
-    def _sample(self, states: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        return self.action_space.relaxation.sample(self.logits(states), noise).b
-
-    def _noise_shape(self, batch: int) -> list[int]:
-        relaxation = self.action_space.relaxation
-        shape = tf.TensorShape([batch, self.action_space.logits_size])
-        return relaxation.noise_shape(shape).as_list()
-
-    def _block(self, steps: int, batch: int) -> np.ndarray:
-        return self._draw_block((steps, *self._noise_shape(batch))).numpy()
 
     def _normalized(self, raw: Rollout) -> Rollout:
         # Without bootstrapping a time limit is as final as any other end.
         ends = raw.terminated if self.bootstrap == "truncation" else raw.done
-        return raw._replace(
+        scaled = raw._replace(
             observations=self.normalization(raw.observations),
             successors=self.normalization(raw.successors),
             terminated=ends,
             rewards=raw.rewards * np.float32(self.normalization.reward_scale),
         )
+        return filled(scaled)
 
     def _stacked_update(self, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns all logs as one vector, which is one transfer, and the returns."""

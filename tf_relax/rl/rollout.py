@@ -55,6 +55,38 @@ def from_episodes(episodes: list[Rollout]) -> Rollout:
     return Rollout(*[np.stack(field, axis=1) for field in zip(*columns, strict=True)])
 
 
+def filled(rollout: Rollout) -> Rollout:
+    """Puts real steps where nothing may be seen of a row, all of them in turn.
+
+    Policy and value are evaluated at every row, and what comes out is multiplied by 0 where it is
+    no step. Where they are not finite (a logarithm at the zeros of padding, a value behind the end
+    of an episode), so would their gradient not be.
+    """
+    states = rollout.observations
+    ends = np.asarray(rollout.terminated) > 0
+    successors = np.where(_along(ends, states), states, rollout.successors)
+    rollout = rollout._replace(successors=successors)
+    empty = np.asarray(rollout.mask).ravel() == 0
+    if not empty.any():
+        return rollout
+    rows = np.flatnonzero(~empty)
+    places = np.arange(len(empty))
+    places[empty] = np.resize(rows, len(places) - len(rows))
+
+    def fill(x: np.ndarray) -> np.ndarray:
+        return x.reshape(-1, *x.shape[2:])[places].reshape(x.shape)
+
+    names = ("observations", "noise", "actions", "successors")
+    return rollout._replace(
+        rewards=np.where(rollout.mask > 0, rollout.rewards, 0),
+        **{name: fill(np.asarray(getattr(rollout, name))) for name in names},
+    )
+
+
+def _along(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return x.reshape(*x.shape, *[1] * (like.ndim - x.ndim))
+
+
 def to_tensors(rollout: Rollout) -> Rollout:
     """Returns a rollout as float32 tensors."""
     return Rollout(*[tf.constant(field, tf.float32) for field in rollout])

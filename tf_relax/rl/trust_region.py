@@ -18,32 +18,38 @@ class Proposal(NamedTuple):
     Attributes:
         policy: the policy's variables.
         optimizer: of the policy.
-        logits: evaluates the policy at the states of the rollout, or at some rows of them,
-            `[batch, logits]`.
+        evaluate: returns the policy's logits at the states of the rollout, `[batch, logits]`, and
+            what else is minimised: regularizers of the policy, and the error of a value that shares
+            layers with it. Given rows and their mask, of these alone; the error is then a mean.
         old: those logits before the update.
         descent: estimate of the gradient in the logits, to be descended: entropy bonus included,
-            averaged over trajectories, 0 where a row is no step.
-        gradients: the same in the policy's variables.
+            divided by `divisor`, 0 where a row is no step.
+        gradients: the same in the policy's variables, with what else is minimised.
         relaxation: of the actions.
         draw: the actions that were taken.
         advantages: ``R_t - V(s_t)``.
         entropy_weight: of the entropy bonus.
         mask: 0 where a row is no step, `[batch]`.
-        trajectories: how many there are.
+        divisor: what sums over steps are divided by: the number of episodes, or that of the rows
+            where their number is fixed.
     """
 
     policy: list[keras.Variable]
     optimizer: keras.optimizers.Optimizer
-    logits: Callable[..., tf.Tensor]
+    evaluate: Callable[..., tuple[tf.Tensor, Any]]
     old: tf.Tensor
     descent: tf.Tensor
     gradients: list[tf.Tensor]
     relaxation: Relaxation
     draw: Draw
     advantages: tf.Tensor
-    entropy_weight: float
+    entropy_weight: Any
     mask: tf.Tensor
-    trajectories: int
+    divisor: int
+
+    def logits(self) -> tf.Tensor:
+        """Returns the policy's logits as it is now, at the states of the rollout."""
+        return self.evaluate()[0]
 
     def kl(self, new: tf.Tensor) -> tf.Tensor:
         """Returns the mean over steps of ``KL(old || new)``."""
@@ -60,9 +66,11 @@ class TrustRegion(keras.layers.Layer, abc.ABC):
     Attributes:
         needs_ratio: whether it reweights log-probabilities, which estimators with a pathwise part
             do not consist of.
+        shares: whether the policy may share layers with the value.
     """
 
     needs_ratio: bool = False
+    shares: bool = True
 
     @abc.abstractmethod
     def update(self, proposal: Proposal) -> None:
@@ -72,6 +80,11 @@ class TrustRegion(keras.layers.Layer, abc.ABC):
 def event_sum(x: tf.Tensor) -> tf.Tensor:
     """Sums `[batch, ...]` over what a policy chooses in one step."""
     return tf.reduce_sum(tf.reshape(x, [tf.shape(x)[0], -1]), axis=-1)
+
+
+def slopes(tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> list[tf.Tensor]:
+    """Returns the derivative of a loss, 0 for variables that it does not depend on."""
+    return tape.gradient(loss, variables, unconnected_gradients="zero")
 
 
 def flatten(tensors: list[Any]) -> tf.Tensor:
