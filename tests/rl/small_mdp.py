@@ -24,12 +24,27 @@ SPACES = {
     "bit": gymnasium.spaces.MultiBinary(1),
     "choice": gymnasium.spaces.Discrete(2),
     "block": gymnasium.spaces.MultiDiscrete([2]),
+    "masked": gymnasium.spaces.Discrete(3),
     "real": gymnasium.spaces.Box(-1.0, 1.0, (1,)),
 }
 
 
+class Forbid(keras.layers.Layer):
+    """Puts an action that is never possible behind the others."""
+
+    def __init__(self, logit: float = -np.inf):
+        super().__init__()
+        self.logit = logit
+
+    def call(self, logits):
+        return tf.concat([logits, tf.fill([tf.shape(logits)[0], 1], self.logit)], axis=-1)
+
+
 class Small(gymnasium.Env):
-    """The table above, with either kind of binary action; for `"real"`, its spaces alone."""
+    """The table above, with either kind of binary action; for `"real"`, its spaces alone.
+
+    `"masked"` has a third action, which the table does not know: taking it is an error.
+    """
 
     def __init__(self, kind: str):
         self.action_space = SPACES[kind]
@@ -67,6 +82,8 @@ def make_trainer(kind: str, rng: np.random.Generator, **arguments: Any) -> rl.Po
     """Returns a linear policy's trainer, in which no weight at all is zero."""
     outputs = 1 if kind == "bit" else 2
     policy = keras.Sequential([keras.Input((2,)), keras.layers.Dense(outputs)])
+    if kind == "masked":
+        policy.add(Forbid(arguments.pop("forbidden", -np.inf)))
     if arguments.pop("with_value", False):
         arguments["value"] = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     trainer = rl.PolicyGradient(policy, Small(kind), **{"gamma": 1.0, **arguments})
@@ -156,6 +173,11 @@ def list_all(
         b = np.eye(2)[a.astype(int)]
         shift = rng.normal(size=a.shape)
         noise, other = np.stack([shift, shift + noise], -1), np.stack([shift, shift + other], -1)
+    if trainer.action_space.logits_size == 3:  # whose noise must not matter
+        b = np.concatenate([b, np.zeros_like(b[..., :1])], -1)
+        noise, other = [
+            np.concatenate([x, rng.gumbel(size=a.shape)[..., None]], -1) for x in (noise, other)
+        ]
     fields = [states, noise, b, r, successors, end, end, mask]
     return Listed(Rollout(*[x.astype(np.float32) for x in fields]), other, weights)
 
@@ -169,6 +191,9 @@ def expected(trainer: rl.PolicyGradient, listed: Listed) -> list[np.ndarray]:
 def push(listed: Listed, g: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
     """Returns ``sum w J^T g`` of the linear policy."""
     g = np.float64(g).reshape(*weights.shape, -1) * weights[..., None]
+    if g.shape[-1] == 3:
+        assert not g[..., 2].any()  # no action, no derivative
+        g = g[..., :2]
     return [np.einsum("tci,tcj->ij", listed.rollout.observations, g), g.sum((0, 1))]
 
 

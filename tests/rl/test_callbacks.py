@@ -192,3 +192,104 @@ def test_the_progress_bar_before_an_episode_has_ended(capsys):
 def test_silence(capsys):
     _, text = printed(capsys, 4, verbose=0)
     assert text == ""
+
+
+def late_trainer():
+    """The first three updates end no episode: `return` is not a number until then."""
+    return trainer(Counter((13, 9, 20)), n_steps=4)
+
+
+def test_the_best_is_looked_for_once_there_is_a_return(tmp_path):
+    made = late_trainer()
+    path = tmp_path / "{epoch}.keras"
+    checkpoint = keras.callbacks.ModelCheckpoint(path, monitor="return", save_best_only=True)
+    history = made.fit(60, callbacks=[checkpoint], seed=0, verbose=0).history["return"]
+    assert np.isnan(history[:3]).all()
+    best, improved = -np.inf, []
+    for update, value in enumerate(history, start=1):
+        if value > best:
+            best, _ = value, improved.append(update)
+    assert len(improved) > 1
+    assert sorted(int(x.stem) for x in tmp_path.iterdir()) == improved
+    assert checkpoint.best == best
+
+
+def test_early_stopping_waits_for_the_first_return():
+    made = late_trainer()
+    stop = keras.callbacks.EarlyStopping(monitor="return", patience=2)
+    history = made.fit(400, callbacks=[stop], seed=0, verbose=0).history["return"]
+    peak = int(np.nanargmax(history))
+    assert peak >= 3
+    assert made.updates == len(history) == peak + 1 + 2
+    assert stop.best == history[peak]
+
+
+def test_the_learning_rate_is_not_reduced_before_the_first_return():
+    made = late_trainer()
+    made.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+    reduce = keras.callbacks.ReduceLROnPlateau(
+        monitor="return", patience=1, factor=0.5, min_delta=0.0
+    )
+    made.fit(12, callbacks=[reduce], seed=0, verbose=0)
+    assert float(made.optimizer.learning_rate) == 1.0
+    made.fit(120, callbacks=[reduce], verbose=0)
+    assert float(made.optimizer.learning_rate) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [("return", "max"), ("explained_variance", "max"), ("value_loss", "min")],
+)
+def test_the_direction_is_known(monitor, mode):
+    made = trainer(Counter())
+    stop = keras.callbacks.EarlyStopping(monitor=monitor)
+    made.fit(8, callbacks=[stop], seed=0, verbose=0)
+    assert stop.mode == mode
+
+
+def test_where_it_is_not_known_keras_asks():
+    made = trainer(Counter())
+    stop = keras.callbacks.EarlyStopping(monitor="entropy")
+    with pytest.raises(ValueError, match="Pass `mode='max'`"):
+        made.fit(8, callbacks=[stop], seed=0, verbose=0)
+
+
+def test_a_frequency_of_saving_counts_updates(tmp_path):
+    made = trainer(Counter(), n_steps=4)
+    every = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", save_freq=3)
+    best = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", monitor="return", save_best_only=True, save_freq=2
+    )
+    batches = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append((batch, logs["frames"]))
+    )
+    history = made.fit(26, callbacks=[every, best, watch], seed=0, verbose=0).history
+    assert sorted(x.stem for x in tmp_path.glob("[0-9]*")) == ["3", "6"]
+    assert rl.load(tmp_path / "6.keras", env=Counter()).updates == 6
+    assert (tmp_path / "best.keras").exists()
+    assert batches == [(0, frames) for frames in history["frames"]]
+
+
+def test_backups_every_few_updates(tmp_path):
+    env = Counter(faults={(6, 2): KeyboardInterrupt()})
+    made = trainer(env)
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=2)
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(32, callbacks=[backup], verbose=0)
+    assert made.updates == 5
+    again = trainer(Counter())
+    again.fit(
+        32,
+        callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=2)],
+        verbose=0,
+    )
+    assert again.history.history["frames"][0] == 20  # from update 4 on
+    assert again.frames == 32
+
+
+def test_a_single_callback_and_tensorboard_per_batch(tmp_path):
+    made = trainer(Counter())
+    board = keras.callbacks.TensorBoard(tmp_path, update_freq="batch")
+    made.fit(8, callbacks=board, seed=0, verbose=0)
+    assert list(tmp_path.rglob("events*"))

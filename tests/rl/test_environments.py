@@ -3,6 +3,10 @@
 `Counter` observes `[episode, step]`, so every row of a rollout says where it belongs.
 """
 
+import os
+import subprocess
+import sys
+
 import gymnasium
 import keras
 import numpy as np
@@ -12,6 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests.rl.envs import MODES, Counter, Picture, side_by_side, trainer
 from tf_relax import rl
+from tf_relax.rl import wrapper_statistics
 
 
 def vector(mode, lengths=((2, 5), (3, 4)), **arguments):
@@ -231,3 +236,157 @@ def test_evaluation_leaves_training_alone():
         histories.append(made.fit(80, verbose=0).history)
     assert histories[0]["return"] == histories[1]["return"]
     assert histories[0]["value_loss"] == histories[1]["value_loss"]
+
+
+class Custom(gymnasium.vector.VectorEnv):
+    """A vector environment of a user's own."""
+
+    num_envs = 2
+    single_observation_space = Box(-1, 1, (2,))
+    single_action_space = Discrete(2)
+
+    def __init__(self, metadata):
+        self.metadata = metadata
+
+
+@pytest.mark.skipif(len(MODES) == 1, reason="knows no modes")
+@pytest.mark.parametrize("metadata", [{}, {"autoreset_mode": "sometimes"}], ids=str)
+def test_a_vector_that_does_not_say_how_it_goes_on(metadata):
+    with pytest.raises(ValueError, match=r"Custom does not say how .*AutoresetMode.*NextStep"):
+        rl.PolicyGradient(rl.dense_policy(Counter()), Custom(metadata))
+    known = Custom({"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP})
+    assert rl.PolicyGradient(rl.dense_policy(Counter()), known).environments.n_envs == 2
+
+
+# Statistics that wrappers keep.
+
+
+class Drifting(Counter):
+    """What it observes grows; a policy that watches the threshold needs to know how far."""
+
+    def __init__(self):
+        super().__init__((6,))
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return observation, float(action), *rest
+
+
+def normalized():
+    return gymnasium.wrappers.NormalizeObservation(Drifting())
+
+
+def threshold_policy():
+    """Takes action 1 where the normalised number of the step is above 0."""
+    policy = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    policy.set_weights([np.array([[0.0, 0.0], [0.0, 10.0]]), np.zeros(2)])
+    return policy
+
+
+VECTORS = {
+    "function": lambda: normalized,
+    "function of a vector": lambda: (
+        lambda: gymnasium.wrappers.vector.NormalizeObservation(SyncVectorEnv([Drifting] * 2))
+    ),
+    "function of processes": lambda: lambda: gymnasium.vector.AsyncVectorEnv([normalized] * 2),
+    "instance": normalized,
+}
+
+
+@pytest.mark.parametrize("case", VECTORS)
+def test_evaluation_sees_what_the_policy_saw_in_training(case):
+    made = rl.PolicyGradient(threshold_policy(), VECTORS[case](), "reinforce")
+    made.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    made.fit(60, seed=0, verbose=0)
+    (before,) = wrapper_statistics.read(made.environments.vector).values()
+    mean, var = before[0].mean[1], before[0].var[1]
+    expected = sum(float((step - mean) / np.sqrt(var + 1e-8) > 0) for step in range(6))
+    assert made.evaluate(4, seed=0) == (expected, 0.0)
+    assert 2 <= expected <= 4  # with statistics of its own it would be something else
+    (after,) = wrapper_statistics.read(made.environments.vector).values()
+    for x, y in zip(before, after, strict=True):
+        np.testing.assert_array_equal(x.mean, y.mean)
+        assert x.count == y.count
+    made.environments.close()
+
+
+def test_statistics_of_wrappers_are_saved(tmp_path):
+    made = rl.PolicyGradient(threshold_policy(), normalized, "reinforce", n_envs=2)
+    made.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    made.fit(60, seed=0, verbose=0)
+    made.save(tmp_path / "trainer.keras")
+    loaded = rl.load(tmp_path / "trainer.keras", env=normalized)
+    assert loaded.evaluate(3) == made.evaluate(3)
+    rms = [env.get_wrapper_attr("obs_rms") for env in loaded.environments.vector.envs]
+    old = [env.get_wrapper_attr("obs_rms") for env in made.environments.vector.envs]
+    for x, y in zip(rms, old, strict=True):
+        np.testing.assert_array_equal(x.mean, y.mean)
+        assert x.count == y.count
+
+
+# Environments in processes.
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import gymnasium
+from tests.rl.envs import Counter, trainer
+
+def vector():
+    return gymnasium.vector.AsyncVectorEnv([lambda: Counter((4,))] * 2)
+
+if __name__ == "__main__":
+    given = vector() if sys.argv[1] == "given" else vector
+    made = trainer(given, policy_env=Counter(), n_steps=8)
+    made.fit(16, seed=0, verbose=0)
+    # As Ctrl-C in a terminal: the processes get it, too.
+    stop = lambda: (time.sleep(0.5), os.killpg(os.getpgrp(), signal.SIGINT))
+    threading.Thread(target=stop, daemon=True).start()
+    try:
+        made.fit(10_000_000, verbose=0)
+    except (KeyboardInterrupt, RuntimeError) as error:
+        print("interrupted", type(error).__name__, flush=True)
+    frames = made.frames
+    try:
+        made.fit(32, verbose=0)
+        print("went on", made.frames > frames, flush=True)
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("given", ["function", "given"])
+def test_ctrl_c_reaches_processes(given, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, str(script), given],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "interrupted" in done.stdout, done.stderr
+    if given == "function":
+        assert "went on True" in done.stdout
+    else:
+        assert "runs in processes that have ended" in done.stdout
+        assert "a function that makes the environment" in done.stdout
+
+
+def test_processes_that_died_are_replaced():
+    def vector():
+        return gymnasium.vector.AsyncVectorEnv([Counter] * 2)
+
+    made = trainer(vector, policy_env=Counter(), n_steps=8)
+    made.fit(16, seed=0, verbose=0)
+    for process in made.environments.vector.processes:
+        process.terminate()
+        process.join()
+    with pytest.raises(RuntimeError, match=r"raised .*Error in step"):
+        made.fit(16, verbose=0)
+    frames = made.frames
+    made.fit(16, verbose=0)
+    assert made.frames > frames
+    made.environments.close()

@@ -85,7 +85,14 @@ class Saved(keras.Model):
             "n_envs": self.environments.n_envs,
             "env": saved_environment(self._given_env, self.environments),
             "env_name": self.environments.name,
+            "shared_layers": self._shared_layers(),
+            "shared_variables": len(self.shared_variables),
         }
+
+    def _shared_layers(self) -> list[str]:
+        # Keras saves them with either model, and says in neither that they are one.
+        known = {id(layer) for layer in self.policy.layers}
+        return [layer.name for layer in getattr(self.value, "layers", []) if id(layer) in known]
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -105,7 +112,22 @@ class Saved(keras.Model):
             )
         elif config["env"].startswith("{"):
             config["env"] = gymnasium.envs.registration.EnvSpec.from_json(config["env"])
-        return cls(**config)
+        names, count = config.pop("shared_layers", []), config.pop("shared_variables", 0)
+        if names:
+            of_policy = {layer.name: layer for layer in config["policy"].layers}
+            shared = {name: of_policy[name] for name in names if name in of_policy}
+            config["value"] = keras.models.clone_model(
+                config["value"], clone_function=lambda layer: shared.get(layer.name, layer)
+            )
+        made = cls(**config)
+        if len(made.shared_variables) != count:
+            raise ValueError(
+                f"The policy and the value of this trainer share {count} variables, and were saved "
+                "in a way that does not say which. Functional models that share whole layers can "
+                "be loaded. Here, make the trainer as before, and then load its weights: "
+                "trainer.load_weights(path)."
+            )
+        return made
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Does nothing: the environment tells every shape."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_relax.rl.trust_region import slopes
+
 
 def trajectory_gradients(trainer: Any, observations: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:
     """Returns ``G = sum_t J_t^T g_t`` of every trajectory, `[trajectories, ...]` per variable."""
@@ -42,8 +44,7 @@ def squared_gradient_slope(trainer: Any, observations: tf.Tensor, g: tf.Tensor) 
 def _pulled_back(trainer: Any, states: tf.Tensor, g_t: tf.Tensor) -> list[tf.Tensor]:
     with tf.GradientTape() as tape:
         logits = trainer.logits(states)
-    policy = trainer.policy.trainable_variables
-    return tape.gradient(logits, policy, output_gradients=g_t, unconnected_gradients="zero")
+    return slopes(tape, logits, trainer.policy.trainable_variables, seed=g_t)
 
 
 def _each(

@@ -82,9 +82,21 @@ def event_sum(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.reshape(x, [tf.shape(x)[0], -1]), axis=-1)
 
 
-def slopes(tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> list[tf.Tensor]:
-    """Returns the derivative of a loss, 0 for variables that it does not depend on."""
-    return tape.gradient(loss, variables, unconnected_gradients="zero")
+def slopes(
+    tape: tf.GradientTape, target: tf.Tensor, variables: list[Any], seed: tf.Tensor | None = None
+) -> list[tf.Tensor]:
+    """Returns derivatives in a network's variables, 0 where there is none.
+
+    Args:
+        tape: that watched the variables.
+        target: what is differentiated.
+        variables: of Keras.
+        seed: what is pulled back; of the shape of `target`.
+    """
+    found = tape.gradient(target, variables, output_gradients=seed)
+    # TensorFlow would do it itself, but not for variables of Keras.
+    pairs = zip(found, variables, strict=True)
+    return [tf.zeros_like(v.value) if x is None else tf.convert_to_tensor(x) for x, v in pairs]
 
 
 def flatten(tensors: list[Any]) -> tf.Tensor:
