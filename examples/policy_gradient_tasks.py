@@ -106,7 +106,7 @@ _LUNARLANDER = Settings(
     value_steps=20,
     # A landed craft gets its last 100 points only when it rests: the bonus for entropy, which keeps
     # the engines on, has to be small, and the discount must let those points be seen from above.
-    entropy_weight=1e-3,
+    entropy_weight=7e-4,
     gamma=0.999,
     gae_lambda=0.98,
     n_steps=128,

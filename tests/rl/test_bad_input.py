@@ -347,7 +347,7 @@ ROWS = {
     "ended processes": (
         ended_processes,
         RuntimeError,
-        "(?s)Counter raised .*Error in the reset.*runs in processes that have ended.*a function",
+        "AsyncVectorEnv runs in processes that have ended.*Give PolicyGradient a function that",
     ),
     "gamma in a callback": (
         setting("gamma", 1.5),

@@ -225,15 +225,15 @@ def test_early_stopping_waits_for_the_first_return():
 
 
 def test_the_learning_rate_is_not_reduced_before_the_first_return():
-    made = late_trainer()
-    made.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+    made = trainer(Counter((13, 2, 2, 2, 2)), n_steps=4)
+    made.compile(keras.optimizers.SGD(1e-3), jit_compile=False)
     reduce = keras.callbacks.ReduceLROnPlateau(
         monitor="return", patience=1, factor=0.5, min_delta=0.0
     )
     made.fit(12, callbacks=[reduce], seed=0, verbose=0)
-    assert float(made.optimizer.learning_rate) == 1.0
-    made.fit(120, callbacks=[reduce], verbose=0)
-    assert float(made.optimizer.learning_rate) < 1.0
+    assert float(made.optimizer.learning_rate) == pytest.approx(1e-3)
+    made.fit(60, callbacks=[reduce], verbose=0)
+    assert float(made.optimizer.learning_rate) < 0.9e-3
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Environments:
         self.pausable = all(isinstance(each, Pausable) for each in envs)
         # Processes may end, or be left with an answer that nobody waits for any more.
         self._processes = isinstance(self.vector.unwrapped, gymnasium.vector.AsyncVectorEnv)
-        self._broken = False
+        self._broken = self._interrupted = False
         self.n_envs = self.vector.num_envs
         self.action_space = ActionSpace(self.vector.single_action_space, self.name)
         self.observation_shape = check_observation_space(
@@ -106,6 +106,8 @@ class Environments:
         if self.pausable:
             for env in self.vector.envs:
                 env.paused = False
+        if self._processes:
+            self._broken |= self._some_have_ended()
         try:
             observations = self._call(lambda: self.vector.reset(seed=seed)[0])
         except RuntimeError:
@@ -157,6 +159,18 @@ class Environments:
         """Closes the environments, unless they were given ready-made."""
         if self.owned:
             self.vector.close()
+
+    def interrupted(self) -> None:
+        """Drops what is under way after Ctrl-C, which processes may have got as well."""
+        self.forget()
+        self._interrupted = True
+
+    def _some_have_ended(self) -> bool:
+        processes = self.vector.unwrapped.processes
+        for process in processes if self._interrupted else ():
+            process.join(timeout=0.5)  # it takes them a moment
+        self._interrupted = False
+        return not all(process.is_alive() for process in processes)
 
     def _remake(self) -> None:
         with contextlib.suppress(Exception):

@@ -255,26 +255,35 @@ class PolicyGradient(Acting):
         collector = self._collector()
         self.stop_training = False
         listeners.on_train_begin()
-        while self.frames < goal and not self.stop_training:
-            listeners.on_epoch_begin(self.updates)
-            listeners.on_train_batch_begin(0)
-            check.amounts(self)
-            collector.n_episodes, collector.n_steps = self.n_episodes, self.n_steps
-            if seed is not None or self.environments.observations is None:
-                self.normalization.forget()
-            rollout, frames = collector.collect(seed)
-            seed = None
-            if not self.updates:
-                check.bounds(self, rollout)
-            logs = self.learn(rollout, rng)
-            self.frames += frames
-            self.unused_frames += collector.unused
-            self._count_episodes()
-            self.updates += 1
-            listeners.on_update_end(self.updates - 1, {**self._progress(), **logs})
+        try:
+            while self.frames < goal and not self.stop_training:
+                self._one_update(collector, listeners, rng, seed)
+                seed = None
+        except KeyboardInterrupt:
+            self.environments.interrupted()
+            raise
         # As in Keras, not after an error: BackupAndRestore would drop what it kept for that case.
         listeners.on_train_end()
         return self.history
+
+    def _one_update(
+        self, collector: Any, listeners: Listeners, rng: np.random.Generator, seed: int | None
+    ) -> None:
+        listeners.on_epoch_begin(self.updates)
+        listeners.on_train_batch_begin(0)
+        check.amounts(self)
+        collector.n_episodes, collector.n_steps = self.n_episodes, self.n_steps
+        if seed is not None or self.environments.observations is None:
+            self.normalization.forget()
+        rollout, frames = collector.collect(seed)
+        if not self.updates:
+            check.bounds(self, rollout)
+        logs = self.learn(rollout, rng)
+        self.frames += frames
+        self.unused_frames += collector.unused
+        self._count_episodes()
+        self.updates += 1
+        listeners.on_update_end(self.updates - 1, {**self._progress(), **logs})
 
     def learn(self, raw: Rollout, rng: np.random.Generator | None = None) -> dict[str, float]:
         """Makes one update from a rollout as it was recorded, and returns what to log."""
