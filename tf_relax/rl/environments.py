@@ -96,8 +96,9 @@ class Environments:
 
     def pause(self, i: int) -> None:
         """Leaves environment i alone until the next `reset`, if that can be done."""
-        if self.pausable:
-            self._paused[i] = self.vector.envs[i].paused = True
+        if self.pausable and self.observations is not None:
+            self._paused[i] = True
+            self.vector.envs[i].pause(self.observations[i])
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode in every environment and returns the observations."""
@@ -105,7 +106,7 @@ class Environments:
         self._episodes += 1
         if self.pausable:
             for env in self.vector.envs:
-                env.paused = False
+                env.resume()
         if self._processes:
             self._broken |= self._some_have_ended()
         try:

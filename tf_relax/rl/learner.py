@@ -171,8 +171,17 @@ def _connected(gradients: list[Any], variables: list[Any], name: str) -> list[tf
     return [tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g) for g, v in pairs]
 
 
-def update(trainer: Any, rollout: Rollout) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Updates everything that learns; returns what there is to report, and the returns."""
+def update(
+    trainer: Any, rollout: Rollout, more_value_steps: bool
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Updates everything that learns; returns what there is to report, and the returns.
+
+    Args:
+        trainer: a `PolicyGradient`.
+        rollout: what was recorded, as tensors.
+        more_value_steps: whether the value takes more than one step: a loop costs time where it has
+            nothing to do, too.
+    """
     evidence = differentiate(trainer, rollout)
     proposal = evidence.proposal
     if trainer.trust_region is None:
@@ -189,7 +198,7 @@ def update(trainer: Any, rollout: Rollout) -> tuple[dict[str, tf.Tensor], tf.Ten
         "gradient_log_variance": trainer.gradient_moments.update(evidence.gradients),
     }
     if trainer.value is not None:
-        _train_value(trainer, rollout, evidence)
+        _train_value(trainer, rollout, evidence, more_value_steps)
         error = _rows(evidence.returns - evidence.values)
         variance = _variance(proposal, _rows(evidence.returns))
         logs["explained_variance"] = 1 - _variance(proposal, error) / (variance + 1e-12)
@@ -245,7 +254,7 @@ def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[t
     return values, returns, tape.gradient(loss, variables)
 
 
-def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence) -> None:
+def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence, more_steps: bool) -> None:
     # What it shares with the policy moves with the policy.
     variables = trainer.value_variables
     if not variables:
@@ -261,8 +270,9 @@ def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence) -> None:
         trainer.value_optimizer.apply(tape.gradient(loss, variables), variables)
         return k + 1
 
-    one = tf.constant(1, tf.int64)
-    tf.while_loop(lambda k: k < trainer.value_steps, again, (one,))
+    if more_steps:
+        one = tf.constant(1, tf.int64)
+        tf.while_loop(lambda k: k < trainer.value_steps, again, (one,))
 
 
 def _variance(proposal: Proposal, x: tf.Tensor) -> tf.Tensor:

@@ -34,14 +34,23 @@ class Listeners(keras.callbacks.CallbackList):
         for callback in self.callbacks:
             if isinstance(callback, self.MONITORS) and getattr(callback, "mode", None) == "auto":
                 callback.mode = self.DIRECTIONS.get(callback.monitor, "auto")
+        # Few look at batches, and telling them takes longer than a step of an environment.
+        self._batches = any(map(_looks_at_batches, self.callbacks))
         super().on_train_begin(logs)
+
+    def on_update_begin(self, update: int) -> None:
+        """Tells all callbacks that an update begins."""
+        self.on_epoch_begin(update)
+        if self._batches:
+            self.on_train_batch_begin(0)
 
     def on_update_end(self, update: int, logs: dict[str, float]) -> None:
         """Tells all callbacks of an update: of a batch, and of the epoch that it is."""
         every = self.callbacks
         self.callbacks = [callback for callback in every if not self._waits(callback, logs)]
         try:
-            self.on_train_batch_end(0, logs)
+            if self._batches:
+                self.on_train_batch_end(0, logs)
             self.on_epoch_end(update, logs)
         finally:
             self.callbacks = every
@@ -53,3 +62,12 @@ class Listeners(keras.callbacks.CallbackList):
             return False
         # One that saves every time compares nothing.
         return getattr(callback, "save_best_only", True)
+
+
+def _looks_at_batches(callback: Any) -> bool:
+    names = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    plain = keras.callbacks.Callback
+    return any(
+        getattr(getattr(callback, name), "__func__", None) is not getattr(plain, name)
+        for name in names
+    )

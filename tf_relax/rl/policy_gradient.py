@@ -269,8 +269,7 @@ class PolicyGradient(Acting):
     def _one_update(
         self, collector: Any, listeners: Listeners, rng: np.random.Generator, seed: int | None
     ) -> None:
-        listeners.on_epoch_begin(self.updates)
-        listeners.on_train_batch_begin(0)
+        listeners.on_update_begin(self.updates)
         check.amounts(self)
         collector.n_episodes, collector.n_steps = self.n_episodes, self.n_steps
         if seed is not None or self.environments.observations is None:
@@ -288,7 +287,7 @@ class PolicyGradient(Acting):
     def learn(self, raw: Rollout, rng: np.random.Generator | None = None) -> dict[str, float]:
         """Makes one update from a rollout as it was recorded, and returns what to log."""
         rollout = self._normalized(raw)
-        values, returns = self._update(to_tensors(rollout))
+        values, returns = self._update(to_tensors(rollout), self.value_steps > 1)
         logs = dict(zip(self._log_names, values.numpy().tolist(), strict=True))
         if not np.isfinite(logs["entropy"]):
             raise FloatingPointError(
@@ -362,9 +361,11 @@ class PolicyGradient(Acting):
         )
         return filled(scaled)
 
-    def _stacked_update(self, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor]:
+    def _stacked_update(
+        self, rollout: Rollout, more_value_steps: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns all logs as one vector, which is one transfer, and the returns."""
-        logs, returns = learner.update(self, rollout)
+        logs, returns = learner.update(self, rollout, more_value_steps)
         self._log_names = list(logs)
         return tf.stack(list(logs.values())), returns
 

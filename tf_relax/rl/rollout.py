@@ -64,8 +64,9 @@ def filled(rollout: Rollout) -> Rollout:
     """
     states = rollout.observations
     ends = np.asarray(rollout.terminated) > 0
-    successors = np.where(_along(ends, states), states, rollout.successors)
-    rollout = rollout._replace(successors=successors)
+    if ends.any():
+        successors = np.where(_along(ends, states), states, rollout.successors)
+        rollout = rollout._replace(successors=successors)
     empty = np.asarray(rollout.mask).ravel() == 0
     if not empty.any():
         return rollout

@@ -15,33 +15,28 @@ class Pausable(gymnasium.Wrapper):
     A vector environment steps all of its environments. Where the episodes of some are complete,
     and those of others are not, frames would be spent on steps that nobody looks at.
 
-    Attributes:
-        paused: whether steps and resets are none.
+    Steps go straight to the environment as long as it is not paused.
     """
 
     def __init__(self, env: Any):
         super().__init__(env)
-        self.paused = False
-        self._last: Any = None
+        self.resume()
 
     @property
     def spec(self) -> Any:  # type: ignore[override]
         """That of the environment: nothing about it is changed."""
         return self.env.spec
 
-    def reset(self, **options: Any) -> Any:
-        if self.paused:
-            return self._last, {}
-        observation, info = self.env.reset(**options)
-        self._last = observation
-        return observation, info
+    def resume(self) -> None:
+        """Lets it go on."""
+        vars(self).update(step=self.env.step, reset=self.env.reset)
 
-    def step(self, action: Any) -> Any:
-        if self.paused:
-            return self._last, 0.0, False, False, {}
-        step = self.env.step(action)
-        self._last = step[0]
-        return step
+    def pause(self, observation: Any) -> None:
+        """Makes steps and resets return an observation, and do nothing."""
+        vars(self).update(
+            step=lambda action: (observation, 0.0, False, False, {}),
+            reset=lambda **options: (observation, {}),
+        )
 
 
 def make_vector(env: Any, n_envs: int) -> Any:
