@@ -152,3 +152,20 @@ def bounds(trainer: Any, raw: Rollout) -> None:
             "within the bounds.",
             stacklevel=3,
         )
+
+
+def finite(trainer: Any, logs: dict[str, float]) -> None:
+    """Raises a FloatingPointError if an update met, or made, outputs that are not finite."""
+    number = trainer.updates + 1
+    if not np.isfinite(logs["entropy"]):
+        raise FloatingPointError(
+            f"The policy '{trainer.policy.name}' returned outputs that are not finite, or ruled "
+            f"out every action, in a state of update {number}. Its weights are no longer finite "
+            "either: go on from a saved trainer, with a policy that is finite in all states and "
+            "leaves an action in each."
+        )
+    if not np.isfinite(logs["kl"]):
+        raise FloatingPointError(
+            f"'{trainer.name}': update {number} left the policy with outputs that are not finite. "
+            "Lower the learning rate, or give the optimizer a `clipnorm`."
+        )

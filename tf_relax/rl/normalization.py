@@ -69,6 +69,8 @@ class Normalization:
             gamma: discount of the sums.
             carries: whether its trajectories go on in the next rollout.
         """
+        if self.observations is None and self.rewards is None:
+            return
         counts = raw.mask > 0
         if self.observations is not None:
             self.observations.update(raw.observations[counts].astype(np.float64))

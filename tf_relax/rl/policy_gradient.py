@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -205,7 +206,11 @@ class PolicyGradient(Acting):
         options = {"autograph": False, "jit_compile": jit_compile}
         # One kernel, not one per layer: starting them takes longer than what they compute.
         self._act_compiled = tf.function(self._sample, **options)
-        self._update = tf.function(self._stacked_update, **options)
+        # By whether the value takes several steps; an argument would be looked at in every call.
+        self._update = {
+            k: tf.function(functools.partial(self._stacked_update, k), **options)
+            for k in (False, True)
+        }
         self._fit_critic = tf.function(
             lambda *batches: learner.fit_critic(self, batches), **options
         )
@@ -262,7 +267,7 @@ class PolicyGradient(Acting):
         except KeyboardInterrupt:
             self.environments.interrupted()
             raise
-        # As in Keras, not after an error: BackupAndRestore would drop what it kept for that case.
+        # As in Keras, not after an error: BackupAndRestore keeps something for that case.
         listeners.on_train_end()
         return self.history
 
@@ -287,20 +292,9 @@ class PolicyGradient(Acting):
     def learn(self, raw: Rollout, rng: np.random.Generator | None = None) -> dict[str, float]:
         """Makes one update from a rollout as it was recorded, and returns what to log."""
         rollout = self._normalized(raw)
-        values, returns = self._update(to_tensors(rollout), self.value_steps > 1)
+        values, returns = self._update[self.value_steps > 1](to_tensors(rollout))
         logs = dict(zip(self._log_names, values.numpy().tolist(), strict=True))
-        if not np.isfinite(logs["entropy"]):
-            raise FloatingPointError(
-                f"The policy '{self.policy.name}' returned outputs that are not finite, or ruled "
-                f"out every action, in a state of update {self.updates + 1}. Its weights are no "
-                "longer finite either: go on from a saved trainer, with a policy that is finite in "
-                "all states and leaves an action in each."
-            )
-        if not np.isfinite(logs["kl"]):
-            raise FloatingPointError(
-                f"'{self.name}': update {self.updates + 1} left the policy with outputs that are "
-                "not finite. Lower the learning rate, or give the optimizer a `clipnorm`."
-            )
+        check.finite(self, logs)
         if self.memory is not None:
             assert self.estimator.off_policy is not None
             fit = self.estimator.off_policy
@@ -362,7 +356,7 @@ class PolicyGradient(Acting):
         return filled(scaled)
 
     def _stacked_update(
-        self, rollout: Rollout, more_value_steps: bool
+        self, more_value_steps: bool, rollout: Rollout
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns all logs as one vector, which is one transfer, and the returns."""
         logs, returns = learner.update(self, rollout, more_value_steps)

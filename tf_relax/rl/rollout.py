@@ -63,13 +63,14 @@ def filled(rollout: Rollout) -> Rollout:
     of an episode), so would their gradient not be.
     """
     states = rollout.observations
-    ends = np.asarray(rollout.terminated) > 0
+    ends = np.asarray(rollout.terminated)
     if ends.any():
-        successors = np.where(_along(ends, states), states, rollout.successors)
+        successors = np.where(_along(ends > 0, states), states, rollout.successors)
         rollout = rollout._replace(successors=successors)
-    empty = np.asarray(rollout.mask).ravel() == 0
-    if not empty.any():
+    mask = np.asarray(rollout.mask)
+    if mask.all():
         return rollout
+    empty = mask.ravel() == 0
     rows = np.flatnonzero(~empty)
     places = np.arange(len(empty))
     places[empty] = np.resize(rows, len(places) - len(rows))
