@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_relax.relaxations import Draw
 from tf_relax.rl.schedulable import Fixed, Schedulable
 from tf_relax.rl.trust_region import Proposal, TrustRegion, event_sum, slopes
+from tf_relax.updates import apply
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -104,7 +105,7 @@ class Clip(TrustRegion):
             entropy = event_sum(proposal.relaxation.entropy(new))
             objective += proposal.entropy_weight * entropy
             loss -= tf.reduce_sum(objective * mask) / count
-        proposal.optimizer.apply(slopes(tape, loss, proposal.policy), proposal.policy)
+        apply(proposal.optimizer, slopes(tape, loss, proposal.policy), proposal.policy)
 
     def _log_prob(self, proposal: Proposal, logits: tf.Tensor, draw: Draw) -> tf.Tensor:
         return event_sum(proposal.relaxation.log_prob(logits, draw))

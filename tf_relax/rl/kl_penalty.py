@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_relax.rl.schedulable import Schedulable
 from tf_relax.rl.trust_region import Proposal, TrustRegion, slopes
+from tf_relax.updates import apply
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -56,14 +57,14 @@ class KLPenalty(TrustRegion):
         # In the units of the objective, which is a sum over steps divided by a constant.
         steps = tf.reduce_sum(proposal.mask) / proposal.divisor
         # At the old policy the penalty has no slope.
-        proposal.optimizer.apply(proposal.gradients, proposal.policy)
+        apply(proposal.optimizer, proposal.gradients, proposal.policy)
 
         def again(k: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 new, loss = proposal.evaluate()
                 loss += tf.reduce_sum(proposal.descent * new)
                 loss += self.beta.value * steps * proposal.kl(new)
-            proposal.optimizer.apply(slopes(tape, loss, proposal.policy), proposal.policy)
+            apply(proposal.optimizer, slopes(tape, loss, proposal.policy), proposal.policy)
             return k + 1
 
         one = tf.constant(1, tf.int64)

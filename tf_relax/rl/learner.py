@@ -14,6 +14,7 @@ from tf_relax.rl.returns import lambda_returns
 from tf_relax.rl.rollout import Rollout
 from tf_relax.rl.squared_gradient import squared_gradient_slope
 from tf_relax.rl.trust_region import Proposal, event_sum
+from tf_relax.updates import apply
 
 
 class Evidence(NamedTuple):
@@ -185,12 +186,14 @@ def update(
     evidence = differentiate(trainer, rollout)
     proposal = evidence.proposal
     if trainer.trust_region is None:
-        trainer.optimizer.apply(evidence.gradients, proposal.policy)
+        apply(trainer.optimizer, evidence.gradients, proposal.policy)
     else:
         trainer.trust_region.update(proposal)
     if evidence.surrogate_gradients:
-        trainer.surrogate_optimizer.apply(
-            evidence.surrogate_gradients, trainer.critic.trainable_variables
+        apply(
+            trainer.surrogate_optimizer,
+            evidence.surrogate_gradients,
+            trainer.critic.trainable_variables,
         )
     logs = {
         "entropy": evidence.entropy,
@@ -227,7 +230,7 @@ def fit_critic(trainer: Any, batches: Sequence[tf.Tensor]) -> None:
         with tf.GradientTape() as tape:
             error = trainer.critic.at(actions, logits, states) - tf.stop_gradient(target)
             loss = tf.reduce_mean(tf.square(error)) + penalty(trainer.critic.surrogate)
-        trainer.surrogate_optimizer.apply(tape.gradient(loss, variables), variables)
+        apply(trainer.surrogate_optimizer, tape.gradient(loss, variables), variables)
         return k + 1
 
     tf.while_loop(lambda k: k < updates, one, (tf.constant(0),))
@@ -259,7 +262,7 @@ def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence, more_steps:
     variables = trainer.value_variables
     if not variables:
         return
-    trainer.value_optimizer.apply(evidence.value_gradients, variables)
+    apply(trainer.value_optimizer, evidence.value_gradients, variables)
     states, mask = _rows(rollout.observations), _rows(rollout.mask)
     target = _rows(evidence.returns)
 
@@ -267,7 +270,7 @@ def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence, more_steps:
         with tf.GradientTape() as tape:
             error = tf.square(target - trainer.values(states))
             loss = tf.reduce_sum(error * mask) / tf.reduce_sum(mask) + penalty(trainer.value)
-        trainer.value_optimizer.apply(tape.gradient(loss, variables), variables)
+        apply(trainer.value_optimizer, tape.gradient(loss, variables), variables)
         return k + 1
 
     if more_steps:
