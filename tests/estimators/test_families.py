@@ -66,7 +66,8 @@ def z_scores(model, logits, runs=RUNS, rows=ROWS):
     x = tf.repeat(logits, rows, axis=0)
     y = tf.fill((rows, 1), tf.constant(0.3, "float64"))
 
-    @tf.function(jit_compile=True, autograph=False)
+    # Compiling takes longer than a few runs of the graph.
+    @tf.function(jit_compile=runs > RUNS, autograph=False)
     def moments():
         g = model.differentiate(x, y).logit_gradients[0]
         return tf.reduce_mean(g, axis=0), tf.reduce_mean(tf.square(g), axis=0)
@@ -131,11 +132,7 @@ def test_exact_enumerates_every_family(family):
     logits = tf.constant(np.random.default_rng(3).normal(size=(1, *family.event)))
     model = model_of(family, tf_relax.estimators.Exact(max_outcomes=24))
 
-    @tf.function(autograph=False)
-    def differentiate():
-        return model.differentiate(logits, tf.constant([[0.3]], "float64")).logit_gradients
-
-    (found,) = differentiate()
+    (found,) = model.differentiate(logits, tf.constant([[0.3]], "float64")).logit_gradients
     np.testing.assert_allclose(found[0], exact_gradient(model, logits), atol=1e-10)
 
 
@@ -170,13 +167,13 @@ def gradients_of(model, rows, seed, runs):
     y = tf.fill((rows, 1), tf.constant(0.3, "float64"))
     own = [v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)]
 
-    # Compiling pays for runs that are repeated; enumeration is large, and runs once.
-    @tf.function(jit_compile=runs > 1, autograph=False)
     def step():
         result = model.differentiate(x, y)
         by_path = {v.path: g for v, g in zip(result.variables, result.gradients, strict=True)}
         return [by_path[v.path] for v in own]
 
+    # Tracing pays for runs that are repeated; enumeration is large, and runs once.
+    step = tf.function(step, autograph=False) if runs > 1 else step
     for k, layer in enumerate(model.stochastic_layers):
         layer.seed_generator.state.assign([seed, k])
     found = [np.concatenate([g.numpy().ravel() for g in step()]) for _ in range(runs)]

@@ -60,7 +60,7 @@ def z_scores(case, model, logits, rows=20_000, runs=5):
     x = [tf.tile(logits[tf.newaxis], [len(masks), *[1] * (masks.ndim - 1)]), tf.constant(masks)]
     y = tf.fill((len(masks), 1), tf.constant(0.3, "float64"))
 
-    @tf.function(jit_compile=True, autograph=False)
+    @tf.function(autograph=False)
     def moments():
         g = model.differentiate(x, y).logit_gradients[0]
         g = tf.reshape(g, [len(case.masks), rows, *logits.shape])
