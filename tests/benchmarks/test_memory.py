@@ -1,0 +1,19 @@
+"""The memory benchmark, in small."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
+
+import memory
+
+
+@pytest.mark.parametrize("what", ["relax", "keras"])
+def test_memory_after_few_and_after_more_rounds(what, capsys):
+    ratio = memory.main([f"--what={what}", "--rounds", "1", "2"])
+    assert 0.5 < ratio < 1.3
+    printed = capsys.readouterr().out
+    assert "MB after 1 rounds" in printed
+    assert f"ratio: {ratio:.2f}" in printed
