@@ -15,27 +15,33 @@ PYTHON_OLDEST ?= $(or $(firstword $(foreach candidate,python3.10 python3.11 pyth
 # Errors of TensorFlow's C++ side stay visible, its start-up notices do not.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# With -n: files stay together, since each is tidied up after, until a worker has nothing to do.
+XDIST := --dist worksteal
+
 BIN := $(VENV)/bin
 BIN_OLDEST := $(VENV_OLDEST)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vary-seed test-oldest check format clean
+.PHONY: help install demo test test-slow test-vary-seed test-oldest check format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-16s%s\n", $$1, $$2}'
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) PYTEST_ARGS=... DEMO_ARGS='$(DEMO_ARGS)'"
 
-demo: $(VENV)/.installed-examples  ## train a small model with binary latents
+# What the tests need includes what the examples need.
+install: $(VENV)/.installed-test $(VENV_OLDEST)/.installed-oldest
+
+demo: $(or $(wildcard $(VENV)/.installed-test),$(VENV)/.installed-examples)  ## train a small model with binary latents
 	$(BIN)/python examples/binary_vae.py $(DEMO_ARGS)
 
 test: $(VENV)/.installed-test  ## run the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(XDIST) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test  ## run the slow tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(XDIST) $(PYTEST_ARGS)
 
 test-vary-seed: $(VENV)/.installed-test  ## run the tests with seeds that differ from run to run
-	$(BIN)/python -m pytest -m "not slow" --vary-seed $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" --vary-seed $(XDIST) $(PYTEST_ARGS)
 
 test-oldest: $(VENV_OLDEST)/.installed-oldest  ## run the smoke test on the oldest claimed versions
 	$(BIN_OLDEST)/python -m pytest tests/test_smoke.py $(PYTEST_ARGS)
