@@ -122,3 +122,19 @@ def test_private_hooks():
     model = functional()
     model.compile("adam", tf_relax.losses.BernoulliNLL())
     assert compat.loss_tracker(model) in model.metrics
+
+    positions = []
+
+    class Counts(keras.layers.Layer):
+        def call(self, x):
+            positions.append(compat.position_of_call())
+            return x
+
+    model = keras.Sequential([Counts(), Counts()])
+    for _ in range(2):
+        model(np.zeros((1, 2)))
+    assert positions[-4:] == [0, 1, 0, 1]
+    assert compat.position_of_call() == compat.position_of_call() == 0
+    masked = keras.layers.Masking()(np.zeros((1, 2, 2), "float32"))
+    np.testing.assert_array_equal(compat.keras_mask(masked), [[False, False]])
+    assert compat.keras_mask(tf.zeros(2)) is None
