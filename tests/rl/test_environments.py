@@ -335,6 +335,7 @@ def vector():
     return gymnasium.vector.AsyncVectorEnv([lambda: Counter((4,))] * 2)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     given = vector() if sys.argv[1] == "given" else vector
     made = trainer(given, policy_env=Counter(), n_steps=8)
     made.fit(16, seed=0, verbose=0)
