@@ -34,16 +34,16 @@ LAYERS = {
 
 
 @pytest.mark.parametrize(
-    ("estimator", "policy"),
+    ("name", "estimator", "policy"),
     [
-        ("relax", "mixed_float16"),
-        ("rebar", "mixed_float16"),
-        ("nvil", "mixed_float16"),
-        ("relax", "float32"),
+        *((name, "relax", "mixed_float16") for name in LAYERS),
+        *((name, "relax", "float32") for name in ("bernoulli", "plackett_luce")),
+        ("categorical", "rebar", "mixed_float16"),
+        ("plackett_luce", "rebar", "float32"),
+        ("top_k", "nvil", "mixed_float16"),
+        ("bernoulli", "nvil", "float32"),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("name", LAYERS)
 def test_training_with_infinite_logits(name, estimator, policy):
     """Steps are applied, weights stay finite, and what is ruled out is never drawn."""
     keras.config.set_dtype_policy(policy)
