@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 import memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["relax", "keras"])
 def test_memory_after_few_and_after_more_rounds(what, capsys):
     ratio = memory.main([f"--what={what}", "--rounds", "1", "2"])

@@ -4,12 +4,14 @@ import pathlib
 import sys
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 import policy_gradient_variance as benchmark
 
 
+@pytest.mark.slow
 def test_every_contestant_is_measured_at_every_policy(capsys):
     arguments = ["--seeds=1", "--updates=2", "--every=1", "--episodes=6", "--batch=2", "--fit=1"]
     measured = benchmark.main([*arguments, "--no-jit"])

@@ -84,7 +84,7 @@ MUTATIONS = {
     "conditional derivative, sign": Mutation(bernoulli, "-tf.sigmoid(s * a) * tf.math.expm1", "tf.sigmoid(s * a) * tf.math.expm1", UNCOUPLED),
     "conditional sample, side": Mutation(bernoulli, "s * tf.nn.softplus(noise", "-s * tf.nn.softplus(noise", UNCOUPLED),
     "conditional sample, inner sign": Mutation(bernoulli, "tf.nn.softplus(s * a))", "tf.nn.softplus(-s * a))", UNCOUPLED),
-    "score of z": Mutation(bernoulli, "tf.tanh((draw.z - a) / 2)", "tf.tanh(draw.z - a)", DLAX),
+    "score of z": Mutation(bernoulli, "tf.tanh(draw.noise / 2)", "tf.tanh(draw.noise)", DLAX),
     "derivative of the mean": Mutation(bernoulli, "mean * (1 - mean) * h", "mean * h", DOUBLE_CV),
     # DLAX, LAX and the reparameterisation
     "score of b in place of that of z": Mutation(lax, "times(c[k], relaxed_score)", "times(c[k], score(site))", DLAX),

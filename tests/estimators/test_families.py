@@ -25,6 +25,20 @@ pytestmark = pytest.mark.usefixtures("float64")
 ROWS = 100_000
 
 
+# Graphs of trees are large: independent samples of theirs are for `make test-slow`.
+TREES = ("spanning_tree", "adjacency", "arborescence", "sparse")
+VARIANTS = [
+    pytest.param(
+        family,
+        coupled,
+        marks=pytest.mark.slow if family.name in TREES and not coupled else (),
+        id=f"{family.name}-{'coupled' if coupled else 'independent'}",
+    )
+    for family in FAMILIES
+    for coupled in (True, False)
+]
+
+
 def limit(request):
     return 7 if request.config.getoption("vary_seed") else 4.5
 
@@ -84,8 +98,7 @@ def z_scores(model, logits, runs=1, rows=ROWS, jit_compile=False):
     [{}, pytest.param({"runs": 10, "jit_compile": True}, marks=pytest.mark.slow)],
     ids=["graph", "xla"],
 )
-@pytest.mark.parametrize("coupled", [True, False], ids=["coupled", "independent"])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize(("family", "coupled"), VARIANTS)
 def test_relax(family, coupled, options, request, seed):
     rng = np.random.default_rng(3)
     logits = tf.constant(rng.normal(size=(1, *family.event)))

@@ -23,7 +23,7 @@ def test_parts_add_up_to_the_estimate_of_the_package(model, rng):
     step = model.differentiate(*lax_parts.data(50), noise=[noise])
     np.testing.assert_allclose(found.lax, step.logit_gradients[0], rtol=1e-4, atol=1e-5)
     for part in found:
-        assert np.all(np.std(part, axis=0) > 0.01)
+        assert np.all(np.std(part, axis=0) > 1e-3)  # none of them is a constant
 
 
 def test_only_the_surrogate_learns(model):

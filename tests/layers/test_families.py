@@ -45,8 +45,8 @@ def logits(family, rng, batch=3, dtype="float32"):
 
 
 def divergence(layer):
-    (term,) = layer.losses
-    return np.asarray(term) * len(term)  # what add_loss was given is divided by the batch
+    term = np.sum([np.asarray(loss) for loss in layer.losses], axis=0)
+    return term * len(term)  # what add_loss was given is divided by the batch
 
 
 def log_probabilities(relaxation, outcomes, a):

@@ -187,13 +187,15 @@ def test_masks_that_do_not_fit(layer, logits, mask, match):
 
 def test_exact_needs_as_many_choices_everywhere():
     inputs, mask = keras.Input((3,)), keras.Input((3,), dtype="bool")
-    model = tf_relax.RelaxModel([inputs, mask], layers.RelaxTopK(2)(inputs, mask=mask))
+    outputs = keras.layers.Dense(3)(layers.RelaxTopK(2)(inputs, mask=mask))
+    model = tf_relax.RelaxModel([inputs, mask], outputs)
     model.compile("sgd", loss="mse", estimator="exact")
     with pytest.raises(ValueError, match="number of choices, and the mask of RelaxTopK"):
         model.train_on_batch([np.ones((2, 3)), np.ones((2, 3), bool)], np.ones((2, 3)))
     # Without a mask it shows in the numbers.
-    bare = tf_relax.RelaxModel(inputs, layers.RelaxTopK(2)(inputs))
+    outputs = keras.layers.Dense(3)(layers.RelaxTopK(2)(inputs))
+    bare = tf_relax.RelaxModel(inputs, outputs)
     bare.compile("sgd", loss="mse", estimator="exact")
     x = np.array([[0.0, -np.inf, -np.inf]], "float32")
-    assert np.isnan(bare.train_on_batch(x, np.ones((1, 3))))
     assert np.isfinite(bare.train_on_batch(np.zeros((1, 3)), np.ones((1, 3))))
+    assert np.isnan(bare.train_on_batch(x, np.ones((1, 3))))
