@@ -59,6 +59,10 @@ def audited(graphs):
     )
 
 
+def fitted_by_reinmax(graphs):
+    watched(graphs, estimator="reinmax").fit(np.eye(3), np.eye(3), verbose=0)
+
+
 def with_a_loss_that_knows_the_model(graphs):
     model = watched(graphs)
 
@@ -95,6 +99,7 @@ def penalised_policy(graphs):
         fitted_in_float16,
         observed,
         audited,
+        fitted_by_reinmax,
         with_a_loss_that_knows_the_model,
         policy,
         policy_with_a_surrogate,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -215,19 +214,16 @@ class ReinMax(Pathwise):
             )
 
     def output(self, site: Site) -> tf.Tensor:
-        relaxation = site.layer.relaxation
-        b = tf.cast(site.layer.as_output(site.draw), site.logits.dtype)
-
-        @tf.custom_gradient
-        def sample(a: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            p, m = relaxation.mean(a), (relaxation.mean(a / self.temperature) + b) / 2
-
-            def backward(df_db: tf.Tensor) -> tf.Tensor:
-                return 2 * relaxation.mean_vjp(m, df_db) - relaxation.mean_vjp(p, df_db) / 2
-
-            return b, backward
-
-        return tf.cast(sample(site.logits), site.layer.compute_dtype)
+        relaxation, a = site.layer.relaxation, site.logits
+        b = tf.cast(site.layer.as_output(site.draw), a.dtype)
+        p, m = relaxation.mean(a), (relaxation.mean(a / self.temperature) + b) / 2
+        p, m = tf.stop_gradient(p), tf.stop_gradient(m)
+        # Zero, with the derivative of a; what is ruled out, by -inf, has none. (By way of a custom
+        # gradient TensorFlow would keep every graph for good.)
+        da = tf.where(tf.math.is_finite(a), a - tf.stop_gradient(a), tf.zeros_like(a))
+        # J is symmetric, so that the derivative of J da is J^T.
+        by_a = 2 * relaxation.mean_vjp(m, da) - relaxation.mean_vjp(p, da) / 2
+        return tf.cast(b + by_a, site.layer.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
