@@ -15,6 +15,10 @@ PYTHON_OLDEST ?= $(or $(firstword $(foreach candidate,python3.10 python3.11 pyth
 # Errors of TensorFlow's C++ side stay visible, its start-up notices do not.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# Two dozen processes import TensorFlow while the tests run; without bytecode on disk, each would
+# compile its modules anew for seven seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # With -n: files stay together, since each is tidied up after, until a worker has nothing to do.
 XDIST := --dist worksteal
 

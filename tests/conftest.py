@@ -1,12 +1,15 @@
 """Seeds, and the global settings of Keras that a test may change."""
 
 import gc
+import pathlib
 import random
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests import variants
 
 _SEED = pytest.StashKey()
 
@@ -43,6 +46,12 @@ def pytest_configure_node(node):
 
 def pytest_report_header(config):
     return f"tf_relax: every test is seeded with {config.stash[_SEED]} (--seed repeats it)"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(config, items):
+    by_name = any("::" in argument for argument in config.args)
+    variants.mark(items, pathlib.Path(__file__).parent, whole_files=not by_name)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The main job in small, on whatever versions are installed; `make test-oldest` runs only this."""
+"""The main job in small, on whatever versions are installed; `make test-oldest` runs only this.
+
+All of it, that is: what is marked as slow has a test elsewhere that `make test` runs.
+"""
 
 import keras
 import numpy as np
@@ -39,7 +42,12 @@ def sequential():
 
 @pytest.mark.parametrize(
     ("build", "jit_compile"),
-    [(functional, False), (functional, True), (sequential, False), (Subclassed, False)],
+    [
+        (functional, False),
+        pytest.param(functional, True, marks=pytest.mark.slow),
+        (sequential, False),
+        (Subclassed, False),
+    ],
 )
 def test_trains_and_saves(build, jit_compile, tmp_path):
     model = build()
@@ -72,6 +80,7 @@ def gamma(a):
     return tfp.distributions.Gamma(tf.exp(a), 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", tf_relax.estimators.names())
 def test_every_estimator_trains(estimator):
     if estimator in CONTINUOUS:
