@@ -45,8 +45,8 @@ def sequential():
     [
         (functional, False),
         pytest.param(functional, True, marks=pytest.mark.slow),
-        (sequential, False),
-        (Subclassed, False),
+        pytest.param(sequential, False, marks=pytest.mark.slow),
+        pytest.param(Subclassed, False, marks=pytest.mark.slow),
     ],
 )
 def test_trains_and_saves(build, jit_compile, tmp_path):
@@ -147,3 +147,7 @@ def test_private_hooks():
     masked = keras.layers.Masking()(np.zeros((1, 2, 2), "float32"))
     np.testing.assert_array_equal(compat.keras_mask(masked), [[False, False]])
     assert compat.keras_mask(tf.zeros(2)) is None
+    twice = tf.function(lambda x: 2 * x)
+    assert twice(tf.ones(())) == 2
+    compat.forget_kernels()
+    assert twice(tf.ones(())) == 2

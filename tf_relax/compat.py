@@ -1,4 +1,4 @@
-"""The private Keras hooks that have no public counterpart, in one place; each has a test."""
+"""Private hooks of Keras and TensorFlow, in one place, each with a test."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
 def loss_tracker(model: keras.Model) -> Any:
     """Returns the metric that tracks the total loss of a compiled model."""
     return model._loss_tracker
+
+
+def forget_kernels() -> None:
+    """Drops what TensorFlow compiled of functions that were called, those of gone graphs included.
+
+    Its cache never shrinks by itself. A function that is still in use is prepared once more.
+    """
+    from tensorflow.python.eager import context
+
+    context.context().clear_kernel_cache()
 
 
 def inside_eager_loop() -> bool:

@@ -44,7 +44,7 @@ def resized(code):
 @pytest.mark.parametrize(
     "after", [keras.layers.Lambda(tf.round), resized], ids=["rounded", "resized"]
 )
-def test_what_only_the_network_has_to_predict_need_not_be_differentiable(after):
+def test_what_the_network_predicts_need_not_be_differentiable(after):
     model = model_of(unchanged, after)
     found, exact = gradients(model, "relax"), gradients(model, "exact")
     for g, expected in zip(found, exact, strict=True):

@@ -134,6 +134,7 @@ def test_prior_is_annealed(one_edge):
     assert weights[7:] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_networks_from_scratch_learn(one_edge):
     data = example.load("digits", None, 0)
     arguments = argparse.Namespace(**{**vars(ARGUMENTS), "steps": 200})

@@ -87,6 +87,7 @@ def test_listwise_loss_is_the_likelihood_of_the_ideal_order():
     assert float(loss[0]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_restart_forgets_everything():
     setting = ranking.Setting(10, 4, (0.01,), 1, 20)
     contestant = ranking.Contestant("relax", setting)

@@ -89,6 +89,7 @@ def variance(units, make, **call):
     return g[..., [list(units).index(k) for k in np.flatnonzero(KEEP)]].var(axis=0).sum()
 
 
+@pytest.mark.slow
 def test_the_network_does_not_see_what_is_ruled_out():
     """With a mask relax is as quiet as without the items, and louder where logits say it."""
     everything = np.arange(5)

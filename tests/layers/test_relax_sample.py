@@ -341,6 +341,7 @@ def test_matchings_of_two(kind, estimator, seed, float64):
     assert (np.abs(found - truth) <= 6 * error).all()
 
 
+@pytest.mark.slow
 def test_matchings_of_three(seed, float64):
     """Against the score of z with two million draws, the best of all permutations by search."""
     rng = np.random.default_rng([seed, 1])

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax import compat, updates
 from tf_relax import estimators as estimator_names
-from tf_relax import updates
 from tf_relax.audit.moments import Moments, bias
 from tf_relax.audit.report import Report, Row
 from tf_relax.estimators import Estimator, Exact, Reinforce
@@ -103,6 +103,8 @@ def audit(
         finally:
             for variable, value in zip(trainable, before, strict=True):
                 variable.assign(value)
+            # Every estimator had a graph of its own; nothing else would ever give them back.
+            compat.forget_kernels()
 
 
 def _audit(
