@@ -1,6 +1,6 @@
 """The main job in small, on whatever versions are installed; `make test-oldest` runs only this.
 
-All of it, that is: what is marked as slow has a test elsewhere that `make test` runs.
+That runs all of it; on the newest versions `make test` leaves out what is marked as slow.
 """
 
 import keras
@@ -147,6 +147,7 @@ def test_private_hooks():
     masked = keras.layers.Masking()(np.zeros((1, 2, 2), "float32"))
     np.testing.assert_array_equal(compat.keras_mask(masked), [[False, False]])
     assert compat.keras_mask(tf.zeros(2)) is None
+    # That it frees memory is a test of the memory benchmark.
     twice = tf.function(lambda x: 2 * x)
     assert twice(tf.ones(())) == 2
     compat.forget_kernels()

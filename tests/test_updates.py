@@ -157,7 +157,7 @@ def test_no_class_outlives_its_models():
     """Of a class that is built functionally there is a variant, which must not keep it."""
 
     class Own(tf_relax.RelaxModel):
-        pass
+        """A class of a user's own."""
 
     inputs = keras.Input((3,))
     assert isinstance(Own(inputs, tf_relax.layers.RelaxBernoulli()(inputs)), Own)

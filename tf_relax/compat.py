@@ -57,9 +57,9 @@ def loss_tracker(model: keras.Model) -> Any:
 
 
 def forget_kernels() -> None:
-    """Drops what TensorFlow compiled of functions that were called, those of gone graphs included.
+    """Drops what TensorFlow keeps ready to run of every function called, gone ones included.
 
-    Its cache never shrinks by itself. A function that is still in use is prepared once more.
+    As `keras.backend.clear_session` does. A function that is still in use is prepared once more.
     """
     from tensorflow.python.eager import context
 

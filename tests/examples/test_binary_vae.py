@@ -38,6 +38,7 @@ def test_models(model, tmp_path, capsys):
         subprocess.run([sys.executable, "-c", SERVE, str(tmp_path / name)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["disarm", "concrete", "vimco --importance-samples=2"])
 def test_estimators(estimator, tmp_path):
     arguments = ["--estimator", *estimator.split(), "--output", str(tmp_path)]

@@ -249,7 +249,7 @@ class Custom(gymnasium.vector.VectorEnv):
         self.metadata = metadata
 
 
-@pytest.mark.skipif(len(MODES) == 1, reason="knows no modes")
+@pytest.mark.skipif(len(MODES) == 1, reason="this Gymnasium has no autoreset modes")
 @pytest.mark.parametrize("metadata", [{}, {"autoreset_mode": "sometimes"}], ids=str)
 def test_a_vector_that_does_not_say_how_it_goes_on(metadata):
     with pytest.raises(ValueError, match=r"Custom does not say how .*AutoresetMode.*NextStep"):

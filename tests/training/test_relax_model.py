@@ -475,7 +475,7 @@ def test_several_steps_per_execution_equal_single_ones(steps_per_execution):
 
 
 def test_no_weight_is_written_before_the_last_replay_has_read_it():
-    """The same two steps, 150 times: an early write showed in one run out of thirty.
+    """The same two steps, 300 times: an early write showed in one run out of thirty.
 
     TensorFlow's graph optimizer drops the order of reads and writes of a variable that is read
     twice in the body of a loop, so the order has to follow from the gradients.
@@ -488,7 +488,7 @@ def test_no_weight_is_written_before_the_last_replay_has_read_it():
     state = code.seed_generator.state.numpy()
     data = tf.data.Dataset.from_tensor_slices((X[:8], Y[:8])).batch(4)
     outcomes = set()
-    for _ in range(150):
+    for _ in range(300):
         model.set_weights(weights)
         code.seed_generator.state.assign(state)
         model.fit(data, shuffle=False, verbose=0)

@@ -103,7 +103,7 @@ def audit(
         finally:
             for variable, value in zip(trainable, before, strict=True):
                 variable.assign(value)
-            # Every estimator had a graph of its own; nothing else would ever give them back.
+            # Every estimator had graphs of its own, which TensorFlow would keep ready to run.
             compat.forget_kernels()
 
 
