@@ -1,13 +1,15 @@
-"""Seeds, and the global settings of Keras that a test may change."""
+"""Seeds, and the global settings of Keras that a test may change.
+
+The process that hands out tests to workers reads this as well and needs no TensorFlow: what does
+imports it.
+"""
 
 import gc
 import pathlib
 import random
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests import variants
 
@@ -37,6 +39,9 @@ def pytest_configure(config):
         config.stash[_SEED] = random.SystemRandom().randrange(2**31)
     else:
         config.stash[_SEED] = config.getoption("seed")
+    # Tracing makes objects by the million and little garbage: looking for it every 700 objects
+    # takes a tenth of the time of the tests.
+    gc.set_threshold(100_000, 50, 50)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -69,6 +74,9 @@ def rng(seed):
 @pytest.fixture(autouse=True)
 def _seeded_and_restored(seed):
     """Makes a test independent of those before it, in whichever order they run."""
+    import keras
+    import tensorflow as tf
+
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.utils.set_random_seed(seed)
     yield
@@ -83,8 +91,9 @@ def _seeded_and_restored(seed):
 def pytest_runtest_teardown(item, nextitem):
     """Forgets the models of a file when the next one begins."""
     if nextitem is None or nextitem.path != item.path:
-        keras.backend.clear_session()
-        gc.collect()
+        import keras
+
+        keras.backend.clear_session()  # collects what is garbage as well
         # What is left is TensorFlow itself: looking through it again and again would take longer
         # than the tests.
         gc.freeze()
@@ -93,5 +102,7 @@ def pytest_runtest_teardown(item, nextitem):
 @pytest.fixture
 def float64():
     """Keras in float64: for proofs that are exact to rounding."""
+    import keras
+
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
