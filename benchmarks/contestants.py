@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -71,7 +70,7 @@ def evaluations(estimator: Estimator) -> int:
     if isinstance(estimator, Vimco):
         return 3
     if isinstance(estimator, Relax | Rebar):
-        relaxed = estimator.samples_of_z_tilde + (not estimator.coupled)
+        relaxed = estimator.num_z_tildes + (not estimator.coupled)
         return estimator.num_samples * (1 + relaxed)
     if isinstance(estimator, Disarm | Arms):
         return estimator.num_noises
@@ -95,12 +94,10 @@ def batches(images: np.ndarray, seed: int) -> tf.data.Dataset:
     return data.batch(BATCH, drop_remainder=True).map(binarize).prefetch(20)
 
 
-def model_for(
-    estimator: Estimator, mean_image: np.ndarray, seed: int, **options: Any
-) -> tf_relax.RelaxModel:
+def model_for(estimator: Estimator, mean_image: np.ndarray, seed: int) -> tf_relax.RelaxModel:
     """Returns the compiled nonlinear autoencoder: 200 latents, two tanh layers on either side."""
     keras.utils.set_random_seed(seed)
-    model = binary_vae.build("nonlinear", mean_image, **options)
+    model = binary_vae.build("nonlinear", mean_image)
     compile_for(model, estimator)
     return model
 

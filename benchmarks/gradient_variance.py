@@ -6,9 +6,10 @@
 
 The nonlinear MNIST autoencoder (200 Bernoulli latents, dynamic binarisation, batches of 100) trains
 with relax. Then the model stays fixed: the surrogates of every contestant train for some thousand
-steps more on fresh batches, and each draws gradients of one batch, on which all is held fixed but
-the samples. The figure is the variance of the gradient of the mean loss, summed over the examples
-of a batch as the papers do (times batch^2), averaged over the weights of the encoder.
+steps on fresh batches (those of relax go on, all others start anew), and each draws gradients of
+one batch, on which all is held fixed but the samples. The figure is the variance of the gradient of
+the mean loss, summed over the examples of a batch as the papers do (times batch^2), averaged over
+the weights of the encoder.
 """
 
 from __future__ import annotations
@@ -39,17 +40,16 @@ def encoder_variables(model: tf_relax.RelaxModel) -> set[str]:
 
 def fit_surrogates(model: tf_relax.RelaxModel, data: tf.data.Dataset, steps: int) -> None:
     """Trains the surrogates of the model's estimator, and its baselines, at a fixed model."""
-    paths = {v.path for v in model.trained_variables if is_surrogate_variable(v)}
-    fitted = [v for v in model.trained_variables if v.path in paths]
+    fitted = [v for v in model.trained_variables if is_surrogate_variable(v)]
     optimizer = keras.optimizers.Adam(1e-3, beta_2=0.99999)
     optimizer.build(fitted or model.trainable_variables[:1])
 
     @tf.function(jit_compile=True, autograph=False)
     def step(x: tf.Tensor) -> None:
         result = model.differentiate(x, x)
-        gradients = dict(zip([v.path for v in result.variables], result.gradients, strict=True))
+        pairs = zip(result.gradients, result.variables, strict=True)
         if fitted:
-            optimizer.apply([gradients[v.path] for v in fitted], fitted)
+            optimizer.apply([g for g, v in pairs if is_surrogate_variable(v)], fitted)
 
     for x, _ in data.take(steps):
         step(x)
@@ -85,11 +85,9 @@ def measure(
 ) -> dict[str, tuple[float, float]]:
     """Trains one model and measures all contestants on it."""
     model = trained_model(images, seed, steps)
-    start = model.get_weights()
     x, _ = next(iter(batches(images, seed + 1000)))
     result = {}
     for name in tqdm(names, desc=f"seed {seed}"):
-        model.set_weights(start)
         with model.using(ESTIMATORS[name]):
             fit_surrogates(model, batches(images, seed + 1), surrogate_steps)
             result[name] = variances(model, x, draws)

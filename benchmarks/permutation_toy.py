@@ -40,6 +40,7 @@ COLORS = {
     "leave_one_out": "#CC79A7",
 }
 ENOUGH = 0.02
+TEMPERATURE = 1.0  # of relaxed permutations, at the start
 
 
 def target(items: int, eps: float) -> np.ndarray:
@@ -84,33 +85,44 @@ def gap(logits: np.ndarray, eps: float) -> float:
     return 2 * float(np.sum((np.eye(len(logits)) - placed(logits)) * t))
 
 
-def build(items: int, surrogate: Any = None) -> tf_relax.RelaxModel:
+def build(items: int) -> tf_relax.RelaxModel:
     """Returns one trainable logit per item, all 0 at first, and the permutation they drive."""
     one = keras.Input((1,))  # always 1, so the kernel is the logits
     scores = keras.layers.Dense(items, use_bias=False, kernel_initializer="zeros", name="scores")(
         one
     )
-    # The objective at relaxed inputs plus a network of 32 units, as in the paper.
-    surrogate = surrogate or Sum([Objective(), Network(units=(32,), looks_at=())])
-    order = tf_relax.layers.RelaxPermutation(surrogate=surrogate, temperature=1.0, name="order")
+    order = tf_relax.layers.RelaxPermutation(name="order")
     return tf_relax.RelaxModel(one, order(scores))
+
+
+def build_estimator(name: str) -> tf_relax.estimators.Estimator:
+    """Returns an estimator, whose surrogate, if it has one, starts from temperature 1."""
+    estimator = tf_relax.estimators.get(name)
+    config = estimator.get_config()
+    if "surrogate" in config:
+        # The objective at relaxed inputs plus a network of 32 units, as in the paper.
+        config["surrogate"] = Sum([Objective(), Network(units=(32,), looks_at=())])
+    if "scale" in config:  # of the objective at relaxed inputs
+        config["temperature"] = TEMPERATURE
+    return type(estimator).from_config(config)
 
 
 class Toy:
     """The model under one estimator, compiled once and restarted for every rate and seed."""
 
     def __init__(self, estimator: str, items: int, eps: float, per_checkpoint: int, jit: bool):
-        self.items, self.eps, self.per_checkpoint = items, eps, per_checkpoint
+        self.estimator, self.items, self.eps = estimator, items, eps
+        self.per_checkpoint = per_checkpoint
         self.model = build(items)
         self.model.compile(
             tf_relax.RelaxOptimizer(keras.optimizers.Adam(), keras.optimizers.Adam()),
             loss=squared_distance,
-            estimator=estimator,
+            estimator=build_estimator(estimator),
             jit_compile=jit,
             steps_per_execution=per_checkpoint,
         )
         self.optimizer = self.model.optimizer
-        self.optimizer.build(self.model.trainable_variables)
+        self.optimizer.build(self.model.trained_variables)
         self.optimizer_start = [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]
         example = np.ones((1, 1), "float32"), target(items, eps)[np.newaxis]
         self.data = tf.data.Dataset.from_tensors(example).repeat()
@@ -118,7 +130,12 @@ class Toy:
     def restart(self, rate: float, seed: int) -> None:
         """Returns to the state of a new model, with a new network and new noise per seed."""
         keras.utils.set_random_seed(seed)
-        self.model.set_weights(build(self.items).get_weights())
+        new = build(self.items)
+        new.compile(None, loss=squared_distance, estimator=build_estimator(self.estimator))
+        self.model.set_weights(new.get_weights())
+        learned, start = self.model.estimator_state, new.estimator_state
+        for variable, value in zip(learned.variables, start.variables, strict=True):
+            variable.assign(value)
         self.model.get_layer("order").seed_generator.state.assign([seed, 0])
         for variable, value in zip(self.optimizer.variables, self.optimizer_start, strict=True):
             variable.assign(value)

@@ -15,7 +15,7 @@ import statistics
 
 import keras
 import numpy as np
-from permutation_toy import build, squared_distance, target
+from permutation_toy import TEMPERATURE, build, squared_distance, target
 
 from tf_relax.audit import audit
 from tf_relax.estimators import Rebar, Reinforce, Relax
@@ -50,15 +50,17 @@ def main(argv: list[str] | None = None) -> dict[str, list[float]]:
             rows = {}
             for k, (surrogate, make) in enumerate(surrogates.items()):
                 keras.utils.set_random_seed(10 * seed + k)  # no two share their noise
-                model = build(arguments.items, make())
+                model = build(arguments.items)
                 model.get_layer("scores").kernel.assign(logits if seed else 0 * logits)
                 model.compile("adam", loss=squared_distance, jit_compile=not arguments.no_jit)
-                contestants = {f"relax, {surrogate}": Relax()}
+                contestants = {
+                    f"relax, {surrogate}": Relax(surrogate=make(), temperature=TEMPERATURE)
+                }
                 if surrogate == "objective":
                     contestants = {
                         "reinforce": Reinforce(),
                         "reinforce, moving average": Reinforce(baseline="moving_average"),
-                        "rebar": Rebar(),
+                        "rebar": Rebar(temperature=TEMPERATURE),
                         **contestants,
                     }
                 report = audit(

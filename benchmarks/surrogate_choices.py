@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from contestants import batches, compile_for, load_images, model_for
+from contestants import batches, load_images, model_for
 from gradient_variance import fit_surrogates, variances
 from tqdm import tqdm
 
@@ -26,7 +26,7 @@ import tf_relax
 from tf_relax.estimators import Relax
 from tf_relax.surrogates import Network, Objective, Sum
 
-# label -> (surrogate of the layer, temperature, scale)
+# label -> (surrogate, temperature, scale)
 CHOICES: dict[str, tuple[Any, float, float]] = {
     "default: sum, (200, 200), t = 0.1, scale 1": (None, 0.1, 1.0),
     "t = 0.02": (None, 0.02, 1.0),
@@ -56,15 +56,9 @@ def with_surrogate(
 ) -> tf_relax.RelaxModel:
     """Returns the trained autoencoder with another surrogate, untrained."""
     kind, temperature, scale = choice
-    options = {"surrogate": surrogate_of(kind), "temperature": temperature, "scale": scale}
-    model = model_for(Relax(), mean_image, seed=0, **options)
-    for layer in trained.layers:
-        other = model.get_layer(layer.name)
-        if isinstance(layer, tf_relax.layers.RelaxBernoulli):
-            other._prior_variable.assign(layer._prior_variable)
-        else:
-            other.set_weights(layer.get_weights())
-    compile_for(model, Relax())
+    estimator = Relax(surrogate=surrogate_of(kind), temperature=temperature, scale=scale)
+    model = model_for(estimator, mean_image, seed=0)
+    model.set_weights(trained.get_weights())
     return model
 
 
@@ -93,22 +87,25 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[float, float, float]]
         fit_surrogates(model, batches(images, 1), arguments.surrogate_steps)
         fitted, _ = variances(model, x, arguments.draws)
         milliseconds = _milliseconds(model, x)
-        code = model.get_layer("code")
+        code = model.estimator_state["code"]
+        final = ("", "")
+        if code.scale is not None:  # the objective is part of the surrogate
+            final = (f"{float(code.temperature):.3f}", f"{float(code.scale):.3f}")
         result[label] = untrained, fitted, milliseconds
         tqdm.write(
-            f"| {label} | {untrained:.4g} | {fitted:.4g} | {float(code.temperature):.3f} "
-            f"| {float(code.scale):.3f} | {milliseconds:.2f} |"
+            f"| {label} | {untrained:.4g} | {fitted:.4g} | {' | '.join(final)} "
+            f"| {milliseconds:.2f} |"
         )
     return result
 
 
 def _milliseconds(model: keras.Model, x: tf.Tensor, repetitions: int = 100) -> float:
     data = tf.data.Dataset.from_tensors((x, x)).repeat()
-    model.fit(data, steps_per_epoch=10, verbose=0)
+    model.fit(data, steps_per_epoch=10, shuffle=False, verbose=0)
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        model.fit(data, steps_per_epoch=repetitions, verbose=0)
+        model.fit(data, steps_per_epoch=repetitions, shuffle=False, verbose=0)
         times.append(1e3 * (time.perf_counter() - start) / repetitions)
     return statistics.median(times)
 

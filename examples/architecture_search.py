@@ -211,7 +211,7 @@ def build_search(side: int, price: float, exploration: float) -> tf_relax.RelaxM
     images = keras.Input((side, side, 1))
     logits = Architecture(name="architecture")(images)
     choice = tf_relax.layers.RelaxCategorical(
-        prior="uniform", kl_weight=exploration, inference="mode", temperature=0.5, name="choice"
+        prior="uniform", kl_weight=exploration, inference="mode", name="choice"
     )(logits)
     choice = Price(price, side, name="price")(choice)
     return tf_relax.RelaxModel(images, network(images, [OPERATIONS] * len(EDGES), choice))
@@ -254,6 +254,14 @@ def batches(data: Data, arguments: argparse.Namespace) -> Any:
     return dataset.batch(arguments.batch_size).prefetch(4)
 
 
+def build_estimator(name: str) -> tf_relax.estimators.Estimator:
+    """Returns an estimator; a relaxed objective in its surrogate starts from temperature 1/2."""
+    estimator = tf_relax.estimators.get(name)
+    if "scale" in estimator.get_config():  # of the relaxed objective
+        return type(estimator)(temperature=0.5)
+    return estimator
+
+
 def search(estimator: str, data: Data, arguments: argparse.Namespace) -> Found:
     """Trains logits and weights together with one estimator, and reads off the mode."""
     keras.utils.set_random_seed(arguments.seed)
@@ -262,7 +270,7 @@ def search(estimator: str, data: Data, arguments: argparse.Namespace) -> Found:
     model.compile(
         keras.optimizers.Adam(arguments.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        estimator=estimator,
+        estimator=build_estimator(estimator),
         steps_per_execution=min(10, arguments.steps // epochs),
         jit_compile=False,
     )

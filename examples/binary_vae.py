@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 import keras
 import matplotlib as mpl
@@ -37,23 +36,21 @@ LATENTS = 200
 MODELS = ("linear1", "linear2", "nonlinear")
 # Two are for continuous units, and 2^200 codes are too many to enumerate.
 ESTIMATORS = sorted({*tf_relax.estimators.names()} - {"exact", "lax", "reparameterization"})
+RELAXED = {  # learn the temperature of a relaxed objective
+    "dlax": tf_relax.estimators.Dlax,
+    "rebar": tf_relax.estimators.Rebar,
+    "relax": tf_relax.estimators.Relax,
+}
 
 
-def build(
-    model: str, mean_image: np.ndarray, temperature: float = 0.1, **options: Any
-) -> tf_relax.RelaxModel:
-    """Builds the autoencoder; it maps images in [0, 1] to the logits of their reconstruction.
-
-    Options go to the stochastic layers.
-    """
+def build(model: str, mean_image: np.ndarray) -> tf_relax.RelaxModel:
+    """Builds the autoencoder; it maps images in [0, 1] to the logits of their reconstruction."""
     pixels = len(mean_image)
     inputs = keras.Input((pixels,), name="image")
     centred = keras.layers.Rescaling(1.0, offset=-mean_image, name="centre")(inputs)
 
     def bernoulli(name: str, prior: str | None) -> tf_relax.layers.RelaxBernoulli:
-        return tf_relax.layers.RelaxBernoulli(
-            prior=prior, temperature=temperature, name=name, **options
-        )
+        return tf_relax.layers.RelaxBernoulli(prior=prior, name=name)
 
     def tanh_layers(tensor, name):
         if model == "nonlinear":
@@ -77,6 +74,13 @@ def build(
     mean = np.clip(mean_image, 1e-3, 1 - 1e-3)
     autoencoder.get_layer("pixels").bias.assign(np.log(mean) - np.log1p(-mean))
     return autoencoder
+
+
+def build_estimator(name: str, temperature: float) -> tf_relax.estimators.Estimator:
+    """Returns an estimator, the objective in whose surrogate starts from a temperature."""
+    if name in RELAXED:
+        return RELAXED[name](temperature=temperature)
+    return tf_relax.estimators.get(name)
 
 
 def signed(name: str) -> keras.layers.Layer:
@@ -202,10 +206,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     keras.utils.set_random_seed(arguments.seed)
     train, validation, _ = datasets.load(arguments.dataset, arguments.data, binarize="fixed")
-    model = build(arguments.model, train.mean(axis=0), arguments.temperature)
+    model = build(arguments.model, train.mean(axis=0))
     compile_model(
         model,
-        arguments.estimator,
+        build_estimator(arguments.estimator, arguments.temperature),
         arguments.learning_rate,
         arguments.beta_2,
         arguments.ema,
@@ -215,7 +219,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     start = time.perf_counter()
     history = fit(model, train, validation, arguments.steps, arguments.batch_size, arguments.seed)
     seconds = time.perf_counter() - start
-    if not all(np.all(np.isfinite(weight)) for weight in model.get_weights()):
+    weights = [*model.weights, *model.estimator_state.variables]
+    if not all(np.all(np.isfinite(weight.numpy())) for weight in weights):
         raise FloatingPointError("Training ended with weights that are not finite.")
 
     evaluate = {"batch_size": 500, "verbose": 0}

@@ -64,6 +64,7 @@ LEARNING_RATE, SURROGATE_LEARNING_RATE = 0.1, 0.01
 EVALUATIONS = 16  # graphs per step, over which all estimators dispose alike
 EVERY = 10  # steps between two looks at the mode
 SAMPLES = 500  # graphs behind the learned probabilities
+SURROGATE_USERS = ("relax", "relax_2", "nvil")
 RELAX_2 = functools.partial(tf_relax.estimators.Relax, num_samples=2)
 ESTIMATORS = {
     "relax": (tf_relax.estimators.Relax, {"color": "#009E73", "linestyle": "-"}),
@@ -171,8 +172,9 @@ def build_model(
     }[problem.structure]
     network = tf_relax.surrogates.Network(units=(64, 64), activation="tanh", looks_at=())
     surrogate = network if objective == "black_box" else "objective"
+    learned = {"surrogate": surrogate} if name in SURROGATE_USERS else {}
     prior = {"prior": "uniform", "kl_weight": 1 / len(problem.before)} if posterior else {}
-    model = tf_relax.RelaxModel(one, layer(surrogate=surrogate, **prior)(logits))
+    model = tf_relax.RelaxModel(one, layer(**prior)(logits))
     mode = keras.Model(one, layer(inference="mode")(logits))
 
     def loss(y_true: tf.Tensor, graphs: tf.Tensor) -> tf.Tensor:
@@ -185,7 +187,7 @@ def build_model(
         keras.optimizers.Adam(LEARNING_RATE), keras.optimizers.Adam(SURROGATE_LEARNING_RATE)
     )
     chosen = tf_relax.losses.BlackBox(black_box) if objective == "black_box" else loss
-    model.compile(optimizer, loss=chosen, estimator=ESTIMATORS[name][0]())
+    model.compile(optimizer, loss=chosen, estimator=ESTIMATORS[name][0](**learned))
     return model, mode
 
 

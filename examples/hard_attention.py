@@ -38,7 +38,13 @@ DIGIT, MARGIN = 28, 4  # side of an image, and of the frame around its ink
 STEP = 4  # between positions of the glimpse, and the side of a pixel of the coarse view
 PIECES, PIECE = 4, 8  # clutter: how many, and the side of each
 CLASSES = 10
-ATTENTION = ("relax", "reinforce", "nvil", "leave_one_out", "straight_through")
+ATTENTION = {
+    "relax": tf_relax.estimators.Relax(temperature=0.5),
+    "reinforce": tf_relax.estimators.Reinforce(),
+    "nvil": tf_relax.estimators.Nvil(),
+    "leave_one_out": tf_relax.estimators.LeaveOneOut(),
+    "straight_through": tf_relax.estimators.StraightThrough(),
+}
 BASELINES = ("random", "coarse", "full")
 
 
@@ -220,7 +226,7 @@ def attentive(glimpse: int, patches: int, at_random: bool = False) -> Network:
         scores = layers.Rescaling(0.0)(scores)
 
     def pick(output: str) -> Any:
-        options = {"temperature": 0.5, "inference": "sample" if at_random else "mode"}
+        options = {"inference": "sample" if at_random else "mode"}
         if patches == 1:
             choice = tf_relax.layers.RelaxCategorical(output, **options)(scores)
             return ops.expand_dims(choice, 1)
@@ -319,7 +325,7 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
     parser.add_argument("--dataset", choices=datasets.LABELLED, default="digits")
     parser.add_argument("--data", help="local copy of the data: an .npz file or its folder")
     parser.add_argument("--networks", nargs="+", default=["relax", *BASELINES], metavar="NAME",
-                        help=f"of {', '.join(ATTENTION + BASELINES)}")  # fmt: skip
+                        help=f"of {', '.join([*ATTENTION, *BASELINES])}")  # fmt: skip
     parser.add_argument("--patches", type=int, default=1, help="glimpses per canvas")
     parser.add_argument("--glimpse", type=int, default=24, help="its side")
     parser.add_argument("--steps", type=int, default=5000)
@@ -329,7 +335,7 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("saved_models"))
     arguments = parser.parse_args(argv)
-    if unknown := set(arguments.networks).difference(ATTENTION + BASELINES):
+    if unknown := set(arguments.networks).difference(ATTENTION, BASELINES):
         parser.error(f"no network is called {', '.join(sorted(unknown))}")
     if arguments.glimpse % STEP or not 0 < arguments.glimpse <= SIDE:
         parser.error(f"--glimpse needs a multiple of {STEP} up to {SIDE}")
@@ -355,7 +361,7 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
             network, options = inattentive(name), {}
         else:
             network = attentive(arguments.glimpse, arguments.patches, name == "random")
-            options = {"estimator": "reinforce" if name == "random" else name}
+            options = {"estimator": ATTENTION.get(name, "reinforce")}
         rate = keras.optimizers.schedules.CosineDecay(arguments.learning_rate, arguments.steps)
         network.model.compile(
             keras.optimizers.Adam(rate),

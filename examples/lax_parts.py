@@ -78,10 +78,10 @@ def build_model(mean: float, log_sigma: float) -> tf_relax.RelaxModel:
     one = keras.Input((1,))  # always 1, so the kernel holds the parameters
     parameters = keras.layers.Dense(2, use_bias=False, name="parameters")(one)
     network = tf_relax.surrogates.Network(units=(50, 50), activation="tanh", looks_at=())
-    unit = tf_relax.layers.RelaxNormal(surrogate=network, name="unit")(parameters)
+    unit = tf_relax.layers.RelaxNormal(name="unit")(parameters)
     model = tf_relax.RelaxModel(one, unit)
     model.get_layer("parameters").kernel.assign([[mean, log_sigma]])
-    model.compile(loss="mse", estimator="lax")
+    model.compile(loss="mse", estimator=tf_relax.estimators.Lax(surrogate=network))
     return model
 
 
@@ -126,11 +126,11 @@ def parts(model: tf_relax.RelaxModel, noise: tf.Tensor) -> Parts:
     with tf_relax.record(noise=[noise]) as sites:
         b = model(x, training=True)
     (site,) = sites
-    layer, relaxation = site.layer, site.layer.relaxation
+    relaxation = site.layer.relaxation
     f = tf.square(b - y)
     with tf.GradientTape() as tape:
         tape.watch(site.z)
-        c = layer.surrogate_value(site.z, site.logits, site.context, y)
+        c = model.estimator_state["unit"].surrogate(site.z)
     derivative = tape.gradient(c, site.z)
     score = relaxation.score(site.logits, site.draw)
     return Parts(

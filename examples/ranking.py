@@ -33,6 +33,7 @@ Grathwohl et al. (2018), arXiv:1711.00123; Gadetsky et al. (2020), arXiv:1911.10
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -59,17 +60,18 @@ SLATES = 20  # sampled per query to measure the revenue
 CHECKPOINTS = 10
 
 ESTIMATORS = {
-    "relax": Relax(),
-    "relax, K = 2": Relax(num_samples=2),
-    "relax, K = 4": Relax(num_samples=4),
-    "leave_one_out, K = 2": LeaveOneOut(2),
-    "leave_one_out, K = 4": LeaveOneOut(4),
-    "nvil": Nvil(),
-    "reinforce, learned baseline": Reinforce(baseline="learned"),
-    "reinforce, moving average": Reinforce(baseline="moving_average"),
-    "reinforce": Reinforce(),
+    "relax": Relax,
+    "relax, K = 2": functools.partial(Relax, num_samples=2),
+    "relax, K = 4": functools.partial(Relax, num_samples=4),
+    "leave_one_out, K = 2": functools.partial(LeaveOneOut, 2),
+    "leave_one_out, K = 4": functools.partial(LeaveOneOut, 4),
+    "nvil": Nvil,
+    "reinforce, learned baseline": functools.partial(Reinforce, baseline="learned"),
+    "reinforce, moving average": functools.partial(Reinforce, baseline="moving_average"),
+    "reinforce": Reinforce,
 }
 METHODS = [*ESTIMATORS, "listwise"]
+WITH_NETWORK = ("relax", "relax, K = 2", "relax, K = 4", "nvil", "reinforce, learned baseline")
 
 
 class Queries(NamedTuple):
@@ -174,7 +176,13 @@ class Contestant:
 
     def __init__(self, name: str, setting: Setting):
         self.setting = setting
-        self.estimator = ESTIMATORS.get(name)
+        self.surrogate = None
+        if name in WITH_NETWORK:
+            self.surrogate = tf_relax.surrogates.KerasModel(
+                build_surrogate(), looks_at=("logits", "targets")
+            )
+        options = {} if self.surrogate is None else {"surrogate": self.surrogate}
+        self.estimator = ESTIMATORS[name](**options) if name in ESTIMATORS else None
         self.samples = getattr(self.estimator, "num_samples", 1)  # evaluations per query
         self.scorer = build_scorer()
         adam = keras.optimizers.Adam()
@@ -183,12 +191,7 @@ class Contestant:
             self.model = self.scorer
             self.model.compile(adam, loss=listwise_loss, steps_per_execution=execution)
         else:
-            surrogate = tf_relax.surrogates.KerasModel(
-                build_surrogate(), looks_at=("logits", "targets")
-            )
-            slate = tf_relax.layers.RelaxPermutation(
-                output="index", surrogate=surrogate, name="slate"
-            )
+            slate = tf_relax.layers.RelaxPermutation(output="index", name="slate")
             features = keras.Input((ITEMS, FEATURES))
             self.model = tf_relax.RelaxModel(features, slate(self.scorer(features)))
             own = keras.optimizers.Adam(SURROGATE_LEARNING_RATE, name="surrogate_adam")
@@ -198,8 +201,11 @@ class Contestant:
                 estimator=self.estimator,
                 steps_per_execution=execution,
             )
-        self.model.optimizer.build(self.model.trainable_variables)
-        state = [*self.model.optimizer.variables, *self.model.non_trainable_variables]
+        trained, learned = self.model.trainable_variables, []
+        if self.estimator is not None:
+            trained, learned = self.model.trained_variables, self.model.estimator_state.variables
+        self.model.optimizer.build(trained)
+        state = [*self.model.optimizer.variables, *self.model.non_trainable_variables, *learned]
         self.start = [(variable, variable.numpy()) for variable in state]
 
     def restart(self, seed: int, learning_rate: float) -> None:
@@ -208,11 +214,10 @@ class Contestant:
         for variable, value in self.start:
             variable.assign(value)
         self.scorer.set_weights(build_scorer().get_weights())
+        if self.surrogate is not None:
+            self.surrogate.model.set_weights(build_surrogate().get_weights())
         if self.estimator is not None:
-            slate = self.model.get_layer("slate")
-            slate.surrogate.model.set_weights(build_surrogate().get_weights())
-            slate.surrogate.intercept.assign(0.0)
-            slate.seed_generator.state.assign([seed, 0])
+            self.model.get_layer("slate").seed_generator.state.assign([seed, 0])
         self.model.optimizer.learning_rate = learning_rate
 
     def measure(self, queries: Queries) -> tuple[float, float]:

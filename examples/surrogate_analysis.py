@@ -40,6 +40,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+import tf_relax
 import toy
 from tf_relax.surrogates import is_surrogate_variable
 
@@ -65,8 +66,8 @@ class Analysis(NamedTuple):
         mean: of g over the noise.
         variance: of g over the noise.
         right: probability of noise for which g has the sign of the gradient.
-        scale: eta, where c is REBAR's.
-        temperature: lambda, where c is REBAR's.
+        scale: eta, where c is REBAR's, otherwise `None`.
+        temperature: lambda, where c is REBAR's, otherwise `None`.
     """
 
     surrogate: np.ndarray
@@ -75,8 +76,8 @@ class Analysis(NamedTuple):
     mean: float
     variance: float
     right: float
-    scale: float
-    temperature: float
+    scale: float | None
+    temperature: float | None
 
 
 class Fixed:
@@ -86,7 +87,13 @@ class Fixed:
         self.estimator = estimator
         self.t = t
         self.model = toy.build_model()
-        self.model.compile(loss="mse", estimator="rebar" if estimator == FIXED else estimator)
+        chosen = (
+            tf_relax.estimators.Rebar(temperature=FIXED_TEMPERATURE)
+            if estimator == FIXED
+            else toy.build_estimator(estimator)
+        )
+        self.model.compile(loss="mse", estimator=chosen)
+        self.learned = self.model.estimator_state["coin"]
         self.coin = self.model.get_layer("coin")
         self.logit = self.model.get_layer("logit").kernel
         self.logit.assign([[logit]])
@@ -96,7 +103,6 @@ class Fixed:
         self.variables = [v for v in self.model.trained_variables if is_surrogate_variable(v)]
         if estimator == FIXED:
             self.variables = []
-            self.coin.log_temperature.assign(np.log(FIXED_TEMPERATURE))
         self.optimizer.build(self.variables)
         self.learn = tf.function(self._learn, jit_compile=jit_compile, autograph=False)
 
@@ -121,9 +127,11 @@ class Fixed:
         """Returns c at `Z`: 0 for REINFORCE, which has none."""
         z = Z[:, None]
         if self.estimator == "relax":
-            return self.coin.surrogate(z, tf.fill(z.shape, self.logit.value[0, 0])).numpy()
-        scale = 0.0 if self.estimator == "reinforce" else float(self.coin.scale.value)
-        return scale * f(self.coin.relaxed_output(z)[:, 0].numpy(), self.t)
+            return self.learned.surrogate(z, tf.fill(z.shape, self.logit.value[0, 0])).numpy()
+        if self.estimator == "reinforce":
+            return np.zeros_like(Z)
+        relaxed = self.coin.relaxed_output(z, self.learned.temperature)
+        return float(self.learned.scale.value) * f(relaxed[:, 0].numpy(), self.t)
 
     def analyse(self) -> Analysis:
         """Returns g over the noise, as it is now."""
@@ -133,6 +141,7 @@ class Fixed:
         noise, weights = toy.stratified(a)
         g, weights = self.gradient(noise).astype("float64"), weights.numpy().astype("float64")
         mean = np.sum(weights * g)
+        of_rebar = self.estimator in ("rebar", FIXED)
         return Analysis(
             surrogate=self.surrogate(),
             gradient=self.gradient(Z[:, None] - a),
@@ -140,8 +149,8 @@ class Fixed:
             mean=mean,
             variance=np.sum(weights * (g - mean) ** 2),
             right=np.sum(weights[np.sign(g) == np.sign(exact)]),
-            scale=float(self.coin.scale.value),
-            temperature=float(self.coin.temperature),
+            scale=float(self.learned.scale.value) if of_rebar else None,
+            temperature=float(self.learned.temperature) if of_rebar else None,
         )
 
 

@@ -92,6 +92,11 @@ STYLES = {
 }
 PAPER = ["reinforce", "rebar", "relax"]
 SURROGATES = ["rebar", "relax", "dlax"]  # the estimators with a c(z)
+LEARNERS = {  # those with a network
+    "relax": tf_relax.estimators.Relax,
+    "dlax": tf_relax.estimators.Dlax,
+    "nvil": tf_relax.estimators.Nvil,
+}
 
 
 class Run(NamedTuple):
@@ -124,13 +129,14 @@ class Toy:
                 surrogate_optimizer=keras.optimizers.Adam(LEARNING_RATE, name="surrogate_adam"),
             ),
             loss="mse",
-            estimator=estimator,
+            estimator=build_estimator(estimator),
             jit_compile=jit_compile,
         )
-        self.model.optimizer.build(self.model.trainable_variables)
+        self.model.optimizer.build(self.model.trained_variables)
         self.optimizer_start = [v.numpy() for v in self.model.optimizer.variables]
         self.coin = self.model.get_layer("coin")
         self.logit = self.model.get_layer("logit").kernel
+        self.learned = self.model.estimator_state
         self.advance = tf.function(self._advance, jit_compile=jit_compile, autograph=False)
         self.measure = tf.function(self._measure, jit_compile=jit_compile, autograph=False)
         self.check = tf.function(self._check, jit_compile=jit_compile, autograph=False)
@@ -139,7 +145,13 @@ class Toy:
     def restart(self, seed: int) -> None:
         """Returns to the state of a new model, with a new network and new noise per seed."""
         keras.utils.set_random_seed(seed)
-        self.model.set_weights(build_model().get_weights())
+        new = build_model()
+        new.compile(None, loss="mse", estimator=build_estimator(self.estimator))
+        self.model.set_weights(new.get_weights())
+        for variable, start in zip(
+            self.learned.variables, new.estimator_state.variables, strict=True
+        ):
+            variable.assign(start)
         self.model.optimizer.set_weights(self.optimizer_start)
         self.coin.seed_generator.state.assign([seed, 0])
 
@@ -198,7 +210,7 @@ class Toy:
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
         """Takes back what a gradient moves: random numbers, running means of the objective."""
-        variables = self.coin.non_trainable_variables
+        variables = [*self.coin.non_trainable_variables, *self.learned.non_trainable_variables]
         before = [tf.identity(variable.value) for variable in variables]
         yield
         for variable, value in zip(variables, before, strict=True):
@@ -206,24 +218,32 @@ class Toy:
 
     def surrogate(self, t: float) -> np.ndarray:
         """Returns c at `Z`: 0 for the estimators that have none."""
-        z = Z[:, None]
+        z, learned = Z[:, None], self.learned["coin"]
         if self.estimator in ("relax", "dlax"):
-            return self.coin.surrogate(z, tf.fill(z.shape, self.logit.value[0, 0])).numpy()
-        scale = self.coin.scale.value if self.estimator == "rebar" else 0.0
-        return (scale * (self.coin.relaxed_output(z)[:, 0] - t) ** 2).numpy()
+            return learned.surrogate(z, tf.fill(z.shape, self.logit.value[0, 0])).numpy()
+        if self.estimator != "rebar":
+            return np.zeros_like(Z)
+        relaxed = self.coin.relaxed_output(z, learned.temperature)
+        return (learned.scale.value * (relaxed[:, 0] - t) ** 2).numpy()
 
 
 def build_model() -> tf_relax.RelaxModel:
     """Returns one trainable logit, 0 at first, and the unit that it drives."""
     one = keras.Input((1,))  # always 1, so the kernel is the logit
     logit = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="logit")(one)
-    # The network alone: the surrogate to find is flat, and f(sigma(z / lambda)), which the layer
-    # adds by default, would first have to be unlearned. At t = .499 P ends at .03 without it and at
-    # .07 with it. More units change nothing; tanh needs a lower learning rate (.09, at .003 .03).
-    network = tf_relax.surrogates.Network(units=(10,), activation="relu")
-    # Only RELAX uses it. REBAR starts from the layer's default eta and temperature.
-    coin = tf_relax.layers.RelaxBernoulli(surrogate=network, name="coin")(logit)
+    coin = tf_relax.layers.RelaxBernoulli(name="coin")(logit)
     return tf_relax.RelaxModel(one, coin)
+
+
+def build_estimator(name: str) -> tf_relax.estimators.Estimator:
+    """Returns an estimator with its default arguments, but for the surrogate."""
+    if name not in LEARNERS:
+        return tf_relax.estimators.get(name)  # REBAR starts from its default eta and temperature
+    # The network alone: the surrogate to find is flat, and f(sigma(z / lambda)), which is added by
+    # default, would first have to be unlearned. At t = .499 P ends at .03 without it and at .07
+    # with it. More units change nothing; tanh needs a lower learning rate (.09, at .003 .03).
+    network = tf_relax.surrogates.Network(units=(10,), activation="relu")
+    return LEARNERS[name](surrogate=network)
 
 
 def data(t: tf.Tensor, batch: int) -> tuple[tf.Tensor, tf.Tensor]:

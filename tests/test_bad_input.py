@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import tf_relax
 from tf_relax import RelaxModel, estimators
-from tf_relax.layers import RelaxBernoulli, RelaxNormal
+from tf_relax.layers import RelaxBernoulli, RelaxCategorical, RelaxNormal
 from tf_relax.losses import BernoulliNLL, BlackBox
 from tf_relax.surrogates import Network, Surrogate
 
@@ -22,7 +22,11 @@ modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "gra
 
 
 def bernoulli(**arguments):
-    return RelaxBernoulli(**{"surrogate": "objective", "name": "code", **arguments})
+    return RelaxBernoulli(**{"name": "code", **arguments})
+
+
+def relax(**arguments):
+    return estimators.Relax(**{"surrogate": "objective", **arguments})
 
 
 def functional(layer, units=4):
@@ -52,12 +56,13 @@ class Subclassed(RelaxModel):
 
 @contextlib.contextmanager
 def unchanged(model):
-    """Asserts that the block changes no weight, whether trainable or not."""
-    before = model.get_weights()
+    """Asserts that the block changes no weight, nor what an estimator has learned."""
+    state = getattr(model, "estimator_state", None)  # a plain Keras model has none
+    variables = [*model.weights, *([] if state is None else state.variables)]
+    before = [v.numpy() for v in variables]
     yield
-    if before:  # a model that was not built has nothing to lose
-        for a, b in zip(before, model.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
+    for old, variable in zip(before, variables, strict=True):
+        np.testing.assert_array_equal(old, variable.numpy(), err_msg=variable.path)
 
 
 def refuses(error, match, model, x=X, y=Y, **fit_arguments):
@@ -70,9 +75,25 @@ def refuses(error, match, model, x=X, y=Y, **fit_arguments):
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
-def test_temperature(temperature):
-    with pytest.raises(ValueError, match=r"RelaxBernoulli 'code'.*temperature.*Received"):
-        bernoulli(temperature=temperature)
+@pytest.mark.parametrize("estimator", ["Relax", "Rebar", "Lax", "Dlax"])
+def test_temperature(estimator, temperature):
+    message = f"{estimator}: `temperature`.*finite and above 0.*Received: {temperature}"
+    with pytest.raises(ValueError, match=message):
+        getattr(estimators, estimator)(temperature=temperature)
+
+
+@pytest.mark.parametrize("estimator", ["Relax", "Lax", "Dlax", "Nvil", "Reinforce"])
+@pytest.mark.parametrize(
+    ("surrogate", "match"),
+    [
+        ("net", r"'net'.*\['network', 'objective', 'sum'\]"),
+        (keras.layers.Dense(1), r"\['network', 'objective', 'sum'\].*Surrogate"),
+    ],
+    ids=["name", "object"],
+)
+def test_unknown_surrogate(estimator, surrogate, match):
+    with pytest.raises(ValueError, match=match):
+        getattr(estimators, estimator)(surrogate=surrogate)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +103,8 @@ def test_temperature(temperature):
         ({"kl": "exact"}, "'code'.*`kl`.*'analytic'.*'sampled'.*'exact'"),
         ({"prior": "unifrom"}, "'code'.*`prior`.*'uniform', 'learned'.*'unifrom'"),
         ({"prior": [0.0, np.inf]}, "'code'.*prior.*finite"),
-        ({"surrogate": "net"}, r"'net'.*\['network', 'objective', 'sum'\]"),
-        ({"surrogate": keras.layers.Dense(1)}, r"\['network', 'objective', 'sum'\].*Surrogate"),
     ],
-    ids=["inference", "kl", "prior", "prior_logits", "surrogate", "surrogate_object"],
+    ids=["inference", "kl", "prior", "prior_logits"],
 )
 def test_unknown_option(argument, match):
     with pytest.raises(ValueError, match=match):
@@ -116,6 +135,10 @@ def test_unknown_estimator(estimator):
             lambda: estimators.GumbelStraightThrough(-1.0),
             "GumbelStraightThrough: `temperature`.*above 0.*-1.0",
         ),
+        (
+            lambda: estimators.StraightThrough("relaxed", temperature=0),
+            "StraightThrough: `temperature`.*above 0.*Received: 0",
+        ),
         (lambda: BlackBox("mse"), "BlackBox needs a function.*'mse'"),
     ],
     ids=[
@@ -128,6 +151,7 @@ def test_unknown_estimator(estimator):
         "concrete",
         "concrete_nan",
         "gumbel",
+        "straight_through",
         "black_box",
     ],
 )
@@ -176,7 +200,7 @@ REFUSED = {
 
 
 def normal(**arguments):
-    return RelaxNormal(**{"surrogate": "objective", "name": "code", **arguments})
+    return RelaxNormal(**{"name": "code", **arguments})
 
 
 MAKE = {RelaxBernoulli: bernoulli, RelaxNormal: normal}
@@ -210,7 +234,7 @@ def test_one_layer_of_two_that_does_not_go_with_the_estimator():
         normal(name="reals")(keras.layers.Dense(4)(inputs)),
     ]
     model = RelaxModel(inputs, keras.layers.Dense(4)(keras.layers.Concatenate()(both)))
-    model.compile("sgd", "mse", estimator="relax", run_eagerly=True)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=True)
     refuses(ValueError, r"Relax\(.*RelaxNormal 'reals'", model)
     model.compile("sgd", "mse", estimator="lax", run_eagerly=True)
     refuses(ValueError, r"Lax\(.*RelaxBernoulli 'bits'", model)
@@ -441,14 +465,14 @@ def test_noise_for_fewer_layers_than_there_are():
     first = bernoulli(name="first")(keras.layers.Dense(4)(inputs))
     second = bernoulli(name="second")(keras.layers.Dense(4)(first))
     model = RelaxModel(inputs, second)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", estimator=relax())
     with pytest.raises(ValueError, match=r"Call 1.*'second', needs noise.*Received: none"):
         model.differentiate(tf.constant(X), tf.constant(Y), noise=[tf.zeros((4, 4))])
 
 
 def test_noise_for_more_layers_than_there_are():
     model = functional(bernoulli())
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", estimator=relax())
     with pytest.raises(ValueError, match="noise"):
         model.differentiate(tf.constant(X), tf.constant(Y), noise=[tf.zeros((4, 4))] * 2)
 
@@ -474,7 +498,7 @@ def test_logits_that_are_no_floats(dtype):
 def test_integer_logits_in_a_model():
     inputs = keras.Input((3,), dtype="int32")
     model = RelaxModel(inputs, keras.layers.Dense(4)(bernoulli()(inputs)))
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", estimator=relax())
     refuses(TypeError, "RelaxBernoulli 'code'.*int32", model, X.astype("int32"))
 
 
@@ -482,7 +506,7 @@ def test_integer_logits_in_a_model():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_that_are_not_finite(bad, run_eagerly):
     model = functional(bernoulli(check_numerics=True))
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     x = X.copy()
     x[1, 2] = bad
     refuses(tf.errors.InvalidArgumentError, "RelaxBernoulli 'code'.*(NaN|Inf)", model, x)
@@ -493,17 +517,19 @@ def test_scalar_logits():
         bernoulli()(tf.zeros(()))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "match"),
-    [
-        ({"prior": "learned"}, "RelaxBernoulli 'code'.*learned prior.*fix.*'uniform'"),
-        ({"surrogate": "network"}, "network.*fixed size.*fix.*surrogate='objective'"),
-    ],
-    ids=["prior", "network"],
-)
-def test_events_of_unknown_size(arguments, match):
-    with pytest.raises(ValueError, match=match):
-        bernoulli(**arguments)(keras.Input((None, 2)))
+def test_a_learned_prior_of_unknown_size():
+    with pytest.raises(ValueError, match=r"RelaxBernoulli 'code'.*learned prior.*fix.*'uniform'"):
+        bernoulli(prior="learned")(keras.Input((None, 2)))
+
+
+@pytest.mark.parametrize("surrogate", ["network", "sum"])
+def test_a_surrogate_network_of_unknown_size(surrogate):
+    inputs = keras.Input((None, 2))
+    model = RelaxModel(inputs, bernoulli()(inputs))
+    with pytest.raises(ValueError, match=r"network.*fixed size.*fix.*surrogate='objective'"):
+        model.compile("sgd", "mse", estimator=relax(surrogate=surrogate))
+    assert model.estimator is None
+    model.compile("sgd", "mse", estimator=relax())
 
 
 # ------------------------------------------------------------------------------ losses
@@ -522,7 +548,7 @@ class ScalarLoss(keras.losses.Loss):
 @pytest.mark.parametrize("loss", [scalar_loss, ScalarLoss(name="scalar_loss")])
 def test_loss_without_values_per_example(loss, run_eagerly):
     model = functional(bernoulli())
-    model.compile("sgd", loss, run_eagerly=run_eagerly)
+    model.compile("sgd", loss, estimator=relax(), run_eagerly=run_eagerly)
     refuses(ValueError, "'scalar_loss'.*one value per example", model)
 
 
@@ -549,7 +575,7 @@ def two_outputs(container):
 )
 def test_one_of_several_losses_without_values_per_example(container, loss):
     model = two_outputs(container)
-    model.compile("sgd", loss, run_eagerly=True)
+    model.compile("sgd", loss, estimator=relax(), run_eagerly=True)
     y = container({"a": Y, "b": Y})
     refuses(ValueError, "'scalar_loss'.*one value per example", model, y=y)
 
@@ -557,7 +583,12 @@ def test_one_of_several_losses_without_values_per_example(container, loss):
 @pytest.mark.parametrize("reduction", [None, "none", "mean_with_sample_weight"])
 def test_reduction_without_values_per_example(reduction):
     model = functional(bernoulli())
-    model.compile("sgd", keras.losses.MeanSquaredError(reduction=reduction), run_eagerly=True)
+    model.compile(
+        "sgd",
+        keras.losses.MeanSquaredError(reduction=reduction),
+        estimator=relax(),
+        run_eagerly=True,
+    )
     refuses(ValueError, "reduction.*'sum_over_batch_size' or 'sum'", model)
 
 
@@ -569,7 +600,7 @@ def test_scalar_add_loss_that_depends_on_a_sample(run_eagerly):
         return sample
 
     model = Subclassed(bernoulli(), call_layer, name="model")
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     model(X)
     refuses(ValueError, "RelaxModel 'model'.*scalar `add_loss`.*one value per example", model)
 
@@ -580,7 +611,7 @@ def test_activity_regularizer_of_a_sample(run_eagerly):
     inputs = keras.Input((3,))
     code = bernoulli()(keras.layers.Dense(4)(inputs))
     model = RelaxModel(inputs, keras.layers.Dense(4, activity_regularizer="l2")(code))
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     refuses(ValueError, "scalar `add_loss`.*one value per example", model)
 
 
@@ -595,7 +626,7 @@ class MoreLoss(Subclassed):
 @modes
 def test_compute_loss_with_a_part_that_ignores_the_weights(run_eagerly):
     model = MoreLoss(bernoulli(), lambda layer, logits, training: layer(logits, training=training))
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     model(X)
     # Found in the numbers of a step, where TensorFlow's own errors are all there is.
     error = (ValueError, tf.errors.InvalidArgumentError)
@@ -654,12 +685,33 @@ def test_estimators_that_differentiate_refuse_a_black_box(estimator, others):
         model.compile("sgd", loss, estimator=estimator)
 
 
+NO_OBJECTIVE = "surrogate, Objective.*RelaxBernoulli 'code'.*BlackBox.*surrogate='network'"
+
+
+@pytest.mark.parametrize("estimator", ["Relax", "Dlax"])
+def test_surrogate_that_needs_what_a_black_box_does_not_give(estimator):
+    model = encoder(bernoulli())
+    estimator = getattr(estimators, estimator)(surrogate="objective")
+    with unchanged(model), pytest.raises(ValueError, match=NO_OBJECTIVE):
+        model.compile("sgd", BlackBox(cost), estimator=estimator)
+    assert model.estimator is None
+
+
 @modes
-def test_surrogate_that_needs_what_a_black_box_does_not_give(run_eagerly):
-    model = encoder(bernoulli(surrogate="objective"))
-    model.compile("sgd", BlackBox(cost), run_eagerly=run_eagerly)
-    message = "RelaxBernoulli 'code'.*surrogate Objective.*BlackBox.*surrogate='network'"
-    refuses(ValueError, message, model)
+def test_surrogate_that_needs_what_a_black_box_does_not_give_to_an_unbuilt_model(run_eagerly):
+    model = RelaxModel([keras.layers.Dense(4), bernoulli()])
+    model.compile("sgd", BlackBox(cost), estimator=relax(), run_eagerly=run_eagerly)
+    refuses(ValueError, NO_OBJECTIVE, model)
+
+
+def test_surrogate_that_needs_what_indices_do_not_give():
+    inputs = keras.Input((3,))
+    index = RelaxCategorical(output="index", name="kind")(keras.layers.Dense(4)(inputs))
+    model = RelaxModel(inputs, keras.layers.Embedding(4, 4)(index))
+    message = "surrogate, Objective.*RelaxCategorical 'kind'.*indices.*surrogate='network'"
+    with unchanged(model), pytest.raises(ValueError, match=message):
+        model.compile("sgd", "mse", estimator=relax())
+    model.compile("sgd", "mse", estimator=relax(surrogate="network"))
 
 
 def test_black_box_does_not_compile():
@@ -683,8 +735,9 @@ def test_black_box_does_not_compile():
     ids=["scalar", "elements", "too_few", "column"],
 )
 def test_black_box_of_the_wrong_shape(wrong, shape, run_eagerly):
-    model = encoder(bernoulli(surrogate=Network(units=(2,))))
-    model.compile("sgd", BlackBox(wrong, name="cost"), run_eagerly=run_eagerly)
+    model, estimator = encoder(bernoulli()), relax(surrogate=Network(units=(2,)))
+    loss = BlackBox(wrong, name="cost")
+    model.compile("sgd", loss, estimator=estimator, run_eagerly=run_eagerly)
     message = rf"BlackBox 'cost' needs one cost per example, shape \(4,\).*returned shape {shape}"
     # TensorFlow turns the ValueError into one of its own on the way through the graph.
     refuses((ValueError, tf.errors.InvalidArgumentError), message, model)
@@ -695,8 +748,8 @@ def test_black_box_that_raises(run_eagerly):
     def broken(y_true, y_pred):
         raise ZeroDivisionError("out of apples")
 
-    model = encoder(bernoulli(surrogate=Network(units=(2,))))
-    model.compile("sgd", BlackBox(broken), run_eagerly=run_eagerly)
+    model, estimator = encoder(bernoulli()), relax(surrogate=Network(units=(2,)))
+    model.compile("sgd", BlackBox(broken), estimator=estimator, run_eagerly=run_eagerly)
     refuses((ZeroDivisionError, tf.errors.OpError), "out of apples", model)
 
 
@@ -714,7 +767,7 @@ def test_map_fn(run_eagerly):
         return tf.map_fn(lambda row: layer(row, training=training), logits)
 
     model = Subclassed(bernoulli(), call_layer)
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     refuses(RuntimeError, f"{INSIDE}.*whole batch", model)
 
 
@@ -747,14 +800,14 @@ def recurrent(unroll):
 
 def test_recurrent_loop():
     model = recurrent(unroll=False)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", estimator=relax())
     refuses(RuntimeError, f"{INSIDE}.*unroll=True", model, np.ones((4, 2, 3), "float32"))
 
 
 @modes
 def test_unrolled_recurrent_loop_works(run_eagerly):
     model = recurrent(unroll=True)
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     before = [v.numpy() for v in model.trained_variables]
     x = np.ones((4, 2, 3), "float32")
     sites = model.differentiate(tf.constant(x), tf.constant(Y)).sites
@@ -775,7 +828,7 @@ def test_inner_tf_function(traced_before, run_eagerly):
         return layer(logits, training=True)
 
     model = Subclassed(layer, lambda layer, logits, training: inner(logits))
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     if traced_before:
         model(X)
     # Eagerly, TensorFlow asks the inner function for its gradient before anything can be recorded.
@@ -796,15 +849,15 @@ def test_inner_tf_function_beside_a_call_that_is_recorded():
 
     model = Subclassed(layer, call_layer)
     model(X)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", estimator=relax())
     refuses(RuntimeError, "RelaxBernoulli 'code'", model)
 
 
 def test_layer_that_is_not_called():
     model = Subclassed(bernoulli(), lambda layer, logits, training: layer(logits))
-    model.unused = RelaxBernoulli(surrogate="objective", name="unused")
+    model.unused = RelaxBernoulli(name="unused")
     model.unused.build((None, 2))
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=True)
     model(X)
     refuses(RuntimeError, "RelaxBernoulli 'unused' was not recorded", model)
 
@@ -813,7 +866,7 @@ def test_layer_that_is_not_called():
 def test_model_without_stochastic_layer(run_eagerly):
     inputs = keras.Input((3,))
     model = RelaxModel(inputs, keras.layers.Dense(4)(inputs), name="plain")
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     refuses(ValueError, "RelaxModel 'plain' has no stochastic layer.*RelaxBernoulli", model)
 
 
@@ -828,7 +881,7 @@ def test_predict_inside_record():
 
 
 def test_calls_in_another_order_when_the_pass_is_repeated():
-    second = RelaxBernoulli(surrogate="objective", name="second")
+    second = RelaxBernoulli(name="second")
     calls = []
 
     def call_layer(layer, logits, training):
@@ -840,7 +893,7 @@ def test_calls_in_another_order_when_the_pass_is_repeated():
     model = Subclassed(bernoulli(), call_layer)
     model.second = second
     model(X)
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=True)
     refuses(RuntimeError, "called in another order.*Python state", model)
 
 
@@ -871,8 +924,8 @@ class Constant(Surrogate):
 )
 def test_surrogate_variable_without_gradient(surrogate, name, run_eagerly):
     surrogate = type(surrogate).from_config(surrogate.get_config())
-    model = functional(bernoulli(surrogate=surrogate))
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model, estimator = functional(bernoulli()), relax(surrogate=surrogate)
+    model.compile("sgd", "mse", estimator=estimator, run_eagerly=run_eagerly)
     refuses(ValueError, f"surrogate variable.*{name}.*no gradient.*trainable=False", model)
 
 
@@ -883,7 +936,7 @@ def test_objective_without_derivative(cut, run_eagerly):
         return cut(layer(logits, training=training))
 
     model = Subclassed(bernoulli(), call_layer)
-    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
     model(X)
     message = "no derivative.*RelaxBernoulli 'code'.*surrogate='network'.*reinforce"
     refuses(ValueError, message, model)
@@ -894,7 +947,7 @@ def test_operation_without_second_derivative():
     inputs = keras.Input((2, 2, 1))
     code = bernoulli()(keras.layers.Conv2D(1, 1)(inputs))
     model = RelaxModel(inputs, keras.layers.Resizing(3, 3)(code) ** 2)
-    model.compile("sgd", BernoulliNLL())
+    model.compile("sgd", BernoulliNLL(), estimator=relax())
     x, y = np.ones((4, 2, 2, 1), "float32"), np.ones((4, 3, 3, 1), "float32")
     refuses(ValueError, "second derivative.*surrogate='network'", model, x, y)
 
@@ -943,7 +996,7 @@ def test_model_that_was_not_compiled():
 
 def test_targets_are_missing():
     model = functional(bernoulli())
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=True)
     refuses(ValueError, "(?i)target|`?y`?", model, y=None)
 
 
@@ -966,7 +1019,16 @@ def test_several_replicas(monkeypatch):
         num_replicas_in_sync = 2
 
     model = functional(bernoulli())
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", estimator=relax(), run_eagerly=True)
     monkeypatch.setattr(tf.distribute, "get_strategy", Strategy)
     with pytest.raises(RuntimeError, match="does not train on 2 replicas"):
         model.differentiate(tf.ones((2, 3)), tf.ones((2, 4)))
+
+
+# ------------------------------------------------------------------------------ earlier versions
+
+
+def test_layers_that_held_what_estimators_learn():
+    config = {**bernoulli().get_config(), "surrogate": "sum", "temperature": 0.1, "scale": 1.0}
+    with pytest.raises(ValueError, match=r"RelaxBernoulli 'code'.*tf_relax 0\.1.*build the model"):
+        RelaxBernoulli.from_config(config)

@@ -39,7 +39,9 @@ def test_public_classes_and_functions_show_an_example(package):
     abstract |= {"PolicyEstimator"}
     results = {"Report", "Row"}
     helpers = {"names", "serialize", "deserialize"}
-    helpers |= {"is_surrogate_variable", "mark_surrogate_variables", "Stein"}  # of the layers
+    # Of the estimators.
+    helpers |= {"is_surrogate_variable", "mark_surrogate_variables", "Stein"}
+    helpers |= {"checked", "for_layer"}
     for name in set(module.__all__) - abstract - results - helpers:
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isfunction(value):

@@ -26,7 +26,11 @@ Y = np.zeros((4, 2), "float32")
 
 
 def bernoulli(**options):
-    return RelaxBernoulli(**{"surrogate": "objective", "name": "code", **options})
+    return RelaxBernoulli(**{"name": "code", **options})
+
+
+def relax(**options):
+    return estimators.Relax(**{"surrogate": "objective", **options})
 
 
 def model_of(layer=None, after=lambda code: code, **compile_options):
@@ -36,7 +40,7 @@ def model_of(layer=None, after=lambda code: code, **compile_options):
     code = after((layer or bernoulli())(logits))
     model = RelaxModel(inputs, keras.layers.Dense(2, name="decoder")(code), name="model")
     if compile_options.pop("is_compiled", True):
-        options = {"optimizer": "sgd", "loss": "mse", "run_eagerly": True}
+        options = {"optimizer": "sgd", "loss": "mse", "estimator": relax(), "run_eagerly": True}
         model.compile(**{**options, **compile_options})
     return model
 
@@ -50,15 +54,16 @@ def step(layer=None, x=X, y=Y, after=lambda code: code, graph=False, **compile_o
         model.differentiate(x, y)
 
 
-def side_by_side(first, second, after=None, **compile_options):
+def side_by_side(after):
     """One step of a model with two layers on one level, each of which ends in one summand."""
     inputs = keras.Input((3,))
-    outputs = [layer(keras.layers.Dense(4)(inputs)) for layer in (first, second)]
-    if after is not None:
-        outputs[0] = after(outputs[0])
+    pair = [bernoulli(name="first"), bernoulli(name="second")]
+    outputs = [layer(keras.layers.Dense(4)(inputs)) for layer in pair]
+    outputs[0] = after(outputs[0])
     outputs = [keras.layers.Dense(2)(keras.layers.Flatten()(output)) for output in outputs]
     model = RelaxModel(inputs, keras.layers.Add()(outputs), name="model")
-    model.compile("sgd", "mse", **compile_options)
+    each = {"first": relax(), "second": relax(surrogate="network")}
+    model.compile("sgd", "mse", estimator=each)
     run = tf.function(lambda: model.differentiate(X, Y).loss, autograph=False)
     run()
 
@@ -85,7 +90,7 @@ class Calls(RelaxModel):
 
 def step_of(call_layer, layer=None, graph=False, **compile_options):
     model = Calls(call_layer, layer)
-    model.compile("sgd", "mse", run_eagerly=True, **compile_options)
+    model.compile("sgd", "mse", run_eagerly=True, **{"estimator": relax(), **compile_options})
     run = lambda: model.differentiate(X, Y).loss  # noqa: E731
     (tf.function(run, autograph=False) if graph else run)()
 
@@ -104,11 +109,11 @@ def costs(y_true, y_pred):
     return np.abs(y_true - y_pred).sum(axis=1)
 
 
-def black_box_model(cost=costs, **options):
+def black_box_model(cost=costs, surrogate="network"):
     inputs = keras.Input((3,))
-    layer = bernoulli(**{"surrogate": "network", **options})
-    model = RelaxModel(inputs, layer(keras.layers.Dense(2)(inputs)), name="model")
-    model.compile("sgd", losses.BlackBox(cost, name="cost"), run_eagerly=True)
+    model = RelaxModel(inputs, bernoulli()(keras.layers.Dense(2)(inputs)), name="model")
+    estimator, loss = relax(surrogate=surrogate), losses.BlackBox(cost, name="cost")
+    model.compile("sgd", loss, estimator=estimator, run_eagerly=True)
     return model
 
 
@@ -142,7 +147,7 @@ def mask_made_of_samples():
     second = layers.RelaxCategorical(name="second")(keras.layers.Dense(4)(inputs), mask=rest)
     outputs = keras.layers.Dense(2)(keras.layers.Concatenate()([first, second]))
     model = RelaxModel(inputs, outputs, name="model")
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", estimator="relax")
     tf.function(lambda: model.differentiate(X, Y).loss, autograph=False)()
 
 
@@ -187,6 +192,22 @@ def weighted(**options):
     )
 
 
+def of_unknown_size():
+    inputs = keras.Input((None, 2))
+    model = RelaxModel(inputs, bernoulli()(inputs), name="model")
+    model.compile("sgd", "mse", estimator=relax(surrogate="network"))
+
+
+def targets_of_two_outputs():
+    inputs = keras.Input((3,))
+    code = bernoulli()(keras.layers.Dense(2)(inputs))
+    model = RelaxModel(inputs, [keras.layers.Dense(2)(code) for _ in range(2)], name="model")
+    surrogate = surrogates.Network(looks_at=["targets"], targets_shape=(2,))
+    estimator = relax(surrogate=surrogate)
+    model.compile("sgd", ["mse", "mse"], estimator=estimator, run_eagerly=True)
+    model.differentiate(X, [Y, Y])
+
+
 def z_critic(units=1):
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(units)], name="critic")
 
@@ -202,9 +223,9 @@ ROWS = [
     # ------------------------------------------------------------------------------ layers
     Row(
         "temperature",
-        lambda: bernoulli(temperature=0),
+        lambda: estimators.Relax(temperature=0),
         ValueError,
-        "RelaxBernoulli 'code' needs a finite temperature above 0. Received: 0",
+        "Relax: `temperature` must be finite and above 0. Received: 0",
     ),
     Row(
         "inference",
@@ -351,18 +372,20 @@ ROWS = [
     ),
     Row(
         "indices_in_a_surrogate",
-        lambda: built(layers.RelaxCategorical(output="index", name="kind")).relaxed_output(Y),
+        lambda: built(layers.RelaxCategorical(output="index", name="kind")).relaxed_output(
+            Y, tf.ones(())
+        ),
         ValueError,
         (
             "RelaxCategorical 'kind' returns indices, which have no relaxed stand-in, and the "
             "surrogate of a layer before it evaluates the objective at relaxed samples. Let it "
-            "return one-hot vectors, or use `surrogate='network'` in the layers before."
+            "return one-hot vectors, or use Relax(surrogate='network') for the layers before."
         ),
     ),
     # ------------------------------------------------------------------------------ surrogates
     Row(
         "surrogate",
-        lambda: bernoulli(surrogate="net"),
+        lambda: estimators.Relax(surrogate="net"),
         ValueError,
         (
             "Unknown surrogate 'net'. Known names are ['network', 'objective', 'sum']; or pass a "
@@ -388,7 +411,7 @@ ROWS = [
     ),
     Row(
         "surrogate_output",
-        lambda: step(bernoulli(surrogate=z_critic(3))),
+        lambda: step(estimator=relax(surrogate=z_critic(3))),
         ValueError,
         (
             "The surrogate 'critic' has to return one value per example, [batch] or [batch, 1]. "
@@ -397,18 +420,16 @@ ROWS = [
     ),
     Row(
         "surrogate_size",
-        lambda: bernoulli(surrogate="network")(keras.Input((None, 2))),
+        of_unknown_size,
         ValueError,
         (
             "A surrogate network needs logits and a context of fixed size. Received shape (None, "
-            "None, 2): fix the size, or use `surrogate='objective'`."
+            "None, 2): fix the size, or use Relax(surrogate='objective')."
         ),
     ),
     Row(
         "surrogate_targets",
-        lambda: built(
-            bernoulli(surrogate=surrogates.Network(looks_at=["targets"], targets_shape=(2,)))
-        ).surrogate_value(Y, Y, None, None),
+        targets_of_two_outputs,
         ValueError,
         (
             "The surrogate of RelaxBernoulli 'code' looks at the targets, and this step has none "
@@ -417,12 +438,12 @@ ROWS = [
     ),
     Row(
         "surrogate_black_box",
-        lambda: black_box_model(surrogate="objective").differentiate(X, Y),
+        lambda: black_box_model(surrogate="objective"),
         ValueError,
         (
-            "RelaxBernoulli 'code' has the surrogate Objective, which evaluates the objective at "
-            "relaxed samples, and the objective is a BlackBox, or the samples are indices. Use "
-            "`surrogate='network'` in the layer."
+            "Relax(surrogate='objective') has a surrogate, Objective, which evaluates the "
+            "objective at relaxed samples. For RelaxBernoulli 'code' there is none: the objective "
+            "is a BlackBox, or the samples are indices. Use Relax(surrogate='network')."
         ),
     ),
     Row(
@@ -430,38 +451,32 @@ ROWS = [
         lambda: step(after=keras.layers.Lambda(tf.round)),
         ValueError,
         (
-            "The objective has no derivative with respect to the sample of RelaxBernoulli 'code',"
-            " so it cannot serve as its surrogate: the sample is not used, or passes an operation"
-            " without a derivative (rounding, casting to integers, argmax). Use "
-            "`surrogate='network'` in the layer, or estimator='reinforce'."
+            "The objective has no derivative with respect to the sample of RelaxBernoulli 'code', "
+            "so it cannot serve as its surrogate: the sample is not used, or passes an operation "
+            "without a derivative (rounding, casting to integers, argmax). Use "
+            "Relax(surrogate='network'), or estimator='reinforce'."
         ),
     ),
     Row(
         "no_derivative_mixed",
-        lambda: side_by_side(
-            bernoulli(name="first"),
-            bernoulli(surrogate="network", name="second"),
-            keras.layers.Lambda(tf.round),
-        ),
+        lambda: side_by_side(keras.layers.Lambda(tf.round)),
         ValueError,
         (
             "The objective has no derivative with respect to the sample of RelaxBernoulli "
             "'first', so it cannot serve as its surrogate: the sample is not used, or passes an "
             "operation without a derivative (rounding, casting to integers, argmax). Use "
-            "`surrogate='network'` in the layer, or estimator='reinforce'."
+            "Relax(surrogate='network'), or estimator='reinforce'."
         ),
     ),
     Row(
         "no_second_derivative_mixed",
-        lambda: side_by_side(
-            bernoulli(name="first"), bernoulli(surrogate="network", name="second"), image
-        ),
+        lambda: side_by_side(image),
         ValueError,
         (
             "The objective passes through an operation without a second derivative "
             "(ResizeBilinearGrad) after RelaxBernoulli 'first': its temperature would learn from "
-            "a wrong gradient. Resize with interpolation='nearest', or use `surrogate='network'` "
-            "in the layer."
+            "a wrong gradient. Resize with interpolation='nearest', or use "
+            "Relax(surrogate='network')."
         ),
     ),
     # ------------------------------------------------------------------------------ estimators
@@ -500,9 +515,8 @@ ROWS = [
         lambda: step(layers.RelaxNormal(name="reals"), estimator="relax"),
         ValueError,
         (
-            "Relax(coupled=True, num_samples=1, num_conditional=1) estimates gradients for "
-            "discrete samples, and RelaxNormal 'reals' draws continuous ones. Use 'lax', "
-            "'reparameterization' or 'reinforce'."
+            "Relax() estimates gradients for discrete samples, and RelaxNormal 'reals' draws "
+            "continuous ones. Use 'lax', 'reparameterization' or 'reinforce'."
         ),
     ),
     Row(
@@ -533,9 +547,9 @@ ROWS = [
         ),
         ValueError,
         (
-            "Concrete(temperature=0.5) differentiates the objective in the sample, and "
-            "RelaxCategorical 'kind' returns indices. Let it return one-hot vectors, or use "
-            "'relax', whose surrogate network then stands alone."
+            "Concrete() differentiates the objective in the sample, and RelaxCategorical 'kind' "
+            "returns indices. Let it return one-hot vectors, or use 'relax', whose surrogate "
+            "network then stands alone."
         ),
     ),
     Row(
@@ -552,8 +566,8 @@ ROWS = [
         dropout_under_exact,
         ValueError,
         (
-            "Exact(max_outcomes=64) needs a deterministic objective, and RelaxModel 'model' draws"
-            " random numbers outside of its stochastic layers"
+            "Exact() needs a deterministic objective, and RelaxModel 'model' draws random numbers "
+            "outside of its stochastic layers"
         ),
     ),
     Row(
@@ -577,12 +591,12 @@ ROWS = [
     ),
     Row(
         "importance_samples",
-        lambda: model_of(importance_samples=3),
+        lambda: model_of(estimator="relax", importance_samples=3),
         ValueError,
         (
-            "Relax(coupled=True, num_samples=1, num_conditional=1) estimates the gradient of a "
-            "mean over samples, and importance_samples=3 asks for the logarithm of one. Use "
-            "'vimco' or 'reinforce', or one of the pathwise estimators."
+            "Relax() estimates the gradient of a mean over samples, and importance_samples=3 asks "
+            "for the logarithm of one. Use 'vimco' or 'reinforce', or one of the pathwise "
+            "estimators."
         ),
     ),
     Row(
@@ -606,9 +620,8 @@ ROWS = [
         lambda: model_of(loss=losses.BlackBox(costs, name="cost"), estimator="rebar"),
         ValueError,
         (
-            "Estimator Rebar(coupled=True, num_samples=1, num_conditional=1) differentiates the "
-            "objective, and loss 'cost' is a BlackBox. Use estimator='relax', whose surrogate "
-            "network then stands alone, or 'reinforce'."
+            "Estimator Rebar() differentiates the objective, and loss 'cost' is a BlackBox. Use "
+            "estimator='relax', whose surrogate network then stands alone, or 'reinforce'."
         ),
     ),
     Row(
@@ -627,9 +640,9 @@ ROWS = [
         lambda: weighted(estimator="vimco").using("relax").__enter__(),
         ValueError,
         (
-            "Relax(coupled=True, num_samples=1, num_conditional=1) estimates the gradient of a "
-            "mean over samples, and importance_samples=3 asks for the logarithm of one. Use "
-            "'vimco' or 'reinforce', or one of the pathwise estimators."
+            "Relax() estimates the gradient of a mean over samples, and importance_samples=3 asks "
+            "for the logarithm of one. Use 'vimco' or 'reinforce', or one of the pathwise "
+            "estimators."
         ),
     ),
     # ------------------------------------------------------------------------------ fit
@@ -878,9 +891,9 @@ ROWS = [
         lambda: audit(weighted(estimator="vimco"), X, Y, ["relax"]),
         ValueError,
         (
-            "Relax(coupled=True, num_samples=1, num_conditional=1) estimates the gradient of a "
-            "mean over samples, and importance_samples=3 asks for the logarithm of one. Use "
-            "'vimco' or 'reinforce', or one of the pathwise estimators."
+            "Relax() estimates the gradient of a mean over samples, and importance_samples=3 asks "
+            "for the logarithm of one. Use 'vimco' or 'reinforce', or one of the pathwise "
+            "estimators."
         ),
     ),
     Row(
@@ -1015,8 +1028,7 @@ ROWS = [
         (
             "The mask of RelaxCategorical 'second' is computed from the samples of 'first', whose "
             "surrogate evaluates the objective at relaxed samples: a mask that jumps there makes "
-            "the gradient biased. Use `surrogate='network'` in the layers before, or "
-            "estimator='leave_one_out'."
+            "the gradient biased. Use Relax(surrogate='network'), or estimator='leave_one_out'."
         ),
     ),
     Row(
@@ -1029,10 +1041,70 @@ ROWS = [
         ),
     ),
     Row(
-        "temperature_of_normal_units",
-        lambda: layers.RelaxNormal(temperature=5.0),
+        "saved_by_tf_relax_0_1",
+        lambda: RelaxBernoulli.from_config({**bernoulli().get_config(), "surrogate": "sum"}),
         ValueError,
-        ("RelaxNormal has no `temperature`: its samples are their own relaxation. Leave it out."),
+        (
+            "RelaxBernoulli 'code' was saved by tf_relax 0.1, whose layers held what estimators "
+            "learn. This version cannot read that: build the model anew and train it, or load the "
+            "file with tf_relax 0.1."
+        ),
+    ),
+    # ------------------------------------------------------------------------------ several layers
+    Row(
+        "estimators_by_unknown_names",
+        lambda: model_of(estimator={"code": "relax", "kode": "disarm"}),
+        ValueError,
+        (
+            "The mapping of estimators has no stochastic layers ['kode']. It needs the names of "
+            "the stochastic layers of the model, each once: ['code']."
+        ),
+    ),
+    Row(
+        "estimators_by_too_few_names",
+        lambda: model_of(
+            after=lambda code: bernoulli(name="second")(code), estimator={"code": "relax"}
+        ),
+        ValueError,
+        (
+            "The mapping of estimators leaves out ['second']. It needs the names of the "
+            "stochastic layers of the model, each once: ['code', 'second']."
+        ),
+    ),
+    Row(
+        "estimators_that_work_on_all_layers",
+        lambda: model_of(estimator={"code": "exact"}),
+        ValueError,
+        (
+            "Exact() works on all layers of a model together, and cannot be combined with others, "
+            "as it is for the layer 'code'. Use it for the whole model, or another one, such as "
+            "'relax' or 'leave_one_out', for this layer."
+        ),
+    ),
+    Row(
+        "estimators_with_different_passes",
+        lambda: model_of(
+            after=lambda code: bernoulli(name="second")(code),
+            estimator={"code": estimators.LeaveOneOut(3), "second": "disarm"},
+        ),
+        ValueError,
+        (
+            "LeaveOneOut(num_samples=3) and Disarm() draw their samples in different ways, 3 "
+            "independent passes and 1, and cannot be combined. Choose one of them for both layers, "
+            "or two that take the same `num_samples`."
+        ),
+    ),
+    Row(
+        "no_estimator_by_name",
+        lambda: model_of(estimator={}),
+        ValueError,
+        "PerLayer: an estimator is needed for every stochastic layer.",
+    ),
+    Row(
+        "state_of_an_unknown_layer",
+        lambda: model_of().estimator_state["kode"],
+        KeyError,
+        "\"There is a state for the layers ['code'], and none for 'kode'.\"",
     ),
 ]
 

@@ -27,6 +27,11 @@ def poisson(a):
 
 
 @keras.saving.register_keras_serializable(package="tests")
+def standard_at(a):
+    return tfp.distributions.Normal(a, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
 def standard():
     return tfp.distributions.Normal(0.0, 1.0)
 
@@ -40,17 +45,9 @@ def critic():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
 
 
-UNITS = {
-    "temperature": 0.7,
-    "scale": 0.3,
-    "surrogate": "network",
-    "inference": "mode",
-    "seed": 3,
-    "check_numerics": True,
-    "name": "code",
-}
+UNITS = {"inference": "mode", "seed": 3, "check_numerics": True, "name": "code"}
 PRIOR = {**UNITS, "kl": "sampled", "kl_weight": 0.25}
-CONTINUOUS = {name: value for name, value in UNITS.items() if name != "temperature"}
+LEARNED = {"temperature": 0.7, "scale": 0.3}
 
 # Every class with arguments that are not its defaults, and the shape of a layer's logits.
 CASES = [
@@ -73,10 +70,10 @@ CASES = [
     ),
     (layers.GumbelSinkhorn, {"iterations": 5, "noise_scale": 0.5, **UNITS}, (None, 3, 3)),
     (layers.Rounding, {"iterations": 5, **UNITS}, (None, 3, 6)),
-    (layers.RelaxNormal, {"prior": "standard", **CONTINUOUS}, (None, 4)),
+    (layers.RelaxNormal, {"prior": "standard", **UNITS}, (None, 4)),
     (
         layers.RelaxSample,
-        {"make_distribution": poisson, "prior": standard, **CONTINUOUS},
+        {"make_distribution": poisson, "prior": standard, **UNITS},
         (None, 4),
     ),
     (layers.ConditionalPrior, {"kind": "categorical", "name": "held"}, None),
@@ -89,22 +86,42 @@ CASES = [
     (estimators.Arms, {"num_samples": 3}, None),
     (estimators.Concrete, {"temperature": 0.25}, None),
     (estimators.Disarm, {}, None),
-    (estimators.Dlax, {}, None),
+    (estimators.Dlax, {"surrogate": "network", **LEARNED}, None),
     (estimators.DoubleCV, {"num_samples": 3}, None),
     (estimators.Exact, {"max_outcomes": 5}, None),
     (estimators.GumbelStraightThrough, {"temperature": 0.25}, None),
-    (estimators.Lax, {}, None),
+    (estimators.Lax, {"surrogate": "objective", **LEARNED}, None),
     (estimators.LeaveOneOut, {"num_samples": 3}, None),
     (estimators.MuProp, {}, None),
-    (estimators.Nvil, {"decay": 0.5}, None),
-    (estimators.Rebar, {"coupled": False, "num_samples": 3, "num_conditional": 2}, None),
+    (estimators.Nvil, {"decay": 0.5, "normalize": True, "surrogate": "objective"}, None),
+    (
+        estimators.PerLayer,
+        {"estimators": {"a": estimators.Relax(surrogate="network"), "b": estimators.Disarm()}},
+        None,
+    ),
+    (
+        estimators.Rebar,
+        {"coupled": False, "num_samples": 3, "num_conditional": 2, **LEARNED},
+        None,
+    ),
     (estimators.ReinMax, {"temperature": 1.5}, None),
-    (estimators.Reinforce, {"baseline": "learned", "decay": 0.5}, None),
+    (estimators.Reinforce, {"baseline": "learned", "decay": 0.5, "surrogate": "sum"}, None),
     (estimators.RejectionReparameterization, {}, None),
-    (estimators.Relax, {"coupled": True, "num_samples": 3, "num_conditional": 2}, None),
+    (
+        estimators.Relax,
+        {
+            "coupled": False,
+            "num_samples": 3,
+            "num_conditional": 2,
+            "surrogate": "network",
+            **LEARNED,
+        },
+        None,
+    ),
+    (estimators.Relax, {"surrogate": surrogates.Network((3,), name="net")}, None),
     (estimators.Reparameterization, {}, None),
     (estimators.Rodeo, {"num_samples": 3}, None),
-    (estimators.StraightThrough, {"backward": "identity"}, None),
+    (estimators.StraightThrough, {"backward": "relaxed", "temperature": 0.25}, None),
     (estimators.Vimco, {}, None),
     (losses.BlackBox, {"fn": first_pixel, "reduction": "sum", "name": "box"}, None),
     (losses.BernoulliNLL, {"reduction": "sum", "name": "nll"}, None),
@@ -219,13 +236,34 @@ def test_a_question_changes_nothing(kind, arguments, shape, built):
     layer.compute_output_shape((7, *shape[1:]))
     if kind is layers.RelaxSpanningTree and "edges" not in arguments:
         assert layer.compute_output_shape((None, 10)) == (None, 5, 5)
-    layer.compute_mask(logits, None), layer.get_config(), repr(layer), layer.temperature
+    layer.compute_mask(logits, None), layer.get_config(), repr(layer)
     assert described(layer) == before
     if built:
         assert layer(logits, training=True).shape[1:] == layer.compute_output_shape(shape)[1:]
 
 
-@pytest.mark.parametrize("kind", [layers.RelaxNormal, lambda **a: layers.RelaxSample(poisson, **a)])
-def test_layers_without_a_relaxation_refuse_a_temperature(kind):
-    with pytest.raises(ValueError, match="has no `temperature`"):
-        kind(temperature=5.0)
+STOCHASTIC = [case for case in CASES if issubclass(case[0], layers.Stochastic)]
+
+
+@pytest.mark.parametrize("argument", ["surrogate", "temperature", "scale"])
+@pytest.mark.parametrize("kind", dict.fromkeys(case[0] for case in STOCHASTIC))
+def test_layers_refuse_what_belongs_to_estimators(kind, argument):
+    arguments = next(arguments for each, arguments, _ in STOCHASTIC if each is kind)
+    with pytest.raises(ValueError, match=argument):
+        kind(**arguments, **{argument: {"surrogate": "network"}.get(argument, 5.0)})
+
+
+@pytest.mark.parametrize(
+    ("layer", "estimator"),
+    [
+        (layers.RelaxNormal(), estimators.Lax(temperature=5.0)),
+        (layers.RelaxSample(standard_at), estimators.Lax(temperature=5.0)),
+        (layers.Rounding(), estimators.Dlax(temperature=5.0)),
+    ],
+    ids=["normal", "sample", "rounding"],
+)
+def test_layers_without_a_relaxation_have_no_temperature(layer, estimator):
+    layer.build((None, 4, 8))
+    state = estimator.build(layer, relaxable=True)
+    state.build(None)
+    assert state.temperature is state.log_temperature is None

@@ -88,12 +88,14 @@ def test_relax_is_unbiased(family, seed, float64):
 
 def test_the_layer_is_saved_with_its_model(recipe, tmp_path):
     model, x = recipe["model"], recipe["positions"]
-    assert all(np.isfinite(w).all() for w in model.get_weights())
+    own, learned = model.weights, model.estimator_state.variables
+    assert all(np.isfinite(v.numpy()).all() for v in [*own, *learned])
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded.stochastic_layers[0], recipe["RelaxApart"])
-    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    again = [*loaded.weights, *loaded.estimator_state.variables]
+    for a, b in zip([*own, *learned], again, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert loaded.predict(x, verbose=0).shape == (64, 6)
 
 
@@ -101,14 +103,15 @@ def test_what_may_be_left_out(recipe, rng):
     """Without `relax` and `relaxed_log_prob`, the surrogate network and no prior will do."""
 
     class Bare(recipe["Apart"]):
-        relax = tf_relax.relaxations.Relaxation.relax
+        relax = tf_relax.relaxations.Relaxed.relax
         relaxed_log_prob = tf_relax.relaxations.Relaxation.relaxed_log_prob
 
     inputs = keras.Input((6,))
-    layer = tf_relax.layers.Discrete(relaxation=Bare(), surrogate="network")
+    layer = tf_relax.layers.Discrete(relaxation=Bare())
     stands = layer(keras.layers.Dense(6, name="encoder")(inputs))
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(6)(stands))
-    model.compile("adam", loss="mse", estimator="relax", run_eagerly=True)
+    estimator = tf_relax.estimators.Relax(surrogate="network")
+    model.compile("adam", loss="mse", estimator=estimator, run_eagerly=True)
     before = model.get_layer("encoder").kernel.numpy()
     model.fit(rng.normal(size=(8, 6)), np.ones((8, 6)), verbose=0)
     assert (model.get_layer("encoder").kernel.numpy() != before).any()
@@ -124,7 +127,9 @@ def test_every_layer_and_relaxation_has_its_row():
     for name in set(tf_relax.layers.__all__) - {"ConditionalPrior", "Discrete", "Stochastic"}:
         assert f"`{name}(" in text, name
     helpers = {"Draw", "Race", "Relaxation", "Trace", "assignment", "complete_graph", "sinkhorn"}
-    for name in set(tf_relax.relaxations.__all__) - helpers - {"stick_logits"}:
+    offers = set(tf_relax.relaxations.capabilities.__all__)
+    assert all(f"`{name}`" in text for name in offers - {"num_outcomes"})
+    for name in set(tf_relax.relaxations.__all__) - helpers - offers - {"stick_logits"}:
         assert f"`{name}`" in text, name
 
 

@@ -31,9 +31,10 @@ def watched(graphs, **options):
     """A model that trains once, is measured, and is gone when this returns."""
     inputs = keras.Input((3,))
     logits = Witness(graphs)(keras.layers.Dense(2)(inputs))
-    code = tf_relax.layers.RelaxBernoulli(prior="learned", surrogate="objective")(logits)
+    code = tf_relax.layers.RelaxBernoulli(prior="learned")(logits)
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(3)(code))
-    model.compile("adam", loss="mse", **options)
+    estimator = tf_relax.estimators.Relax(surrogate="objective")
+    model.compile("adam", loss="mse", **{"estimator": estimator, **options})
     return model
 
 
@@ -69,7 +70,7 @@ def with_a_loss_that_knows_the_model(graphs):
     def loss(y, y_pred):
         return tf.reduce_sum((y - y_pred) ** 2, axis=-1) + 0.1 * tf.norm(model.layers[-1].kernel)
 
-    model.compile("adam", loss=loss)
+    model.compile("adam", loss=loss, estimator=model.estimator)
     model.fit(np.eye(3), np.eye(3), verbose=0)
 
 

@@ -28,7 +28,7 @@ SLOW: dict[str, list[str]] = {
     ],
     "estimators/test_families.py::test_layers_of_mixed_kinds": [
         "Relax.*parallel",
-        "num_samples=2, num_conditional",
+        r"Relax\(num_samples=2",
         "LeaveOneOut.*sequential",
     ],
     "estimators/test_families.py::test_other_estimators": ["Rebar|Relax"],
@@ -38,12 +38,12 @@ SLOW: dict[str, list[str]] = {
     ],
     "estimators/test_layers_unbiased.py::test_every_weight_within_its_standard_error": [
         "Relax",
-        r"Arms\(num_samples=4",
+        r"Arms\(\)",
     ],
     "estimators/test_layers_unbiased.py::test_parallel_layers": ["MuProp|Rodeo"],
     "estimators/test_layers_unbiased.py::test_through_batch_norm_and_dropout": [
         "num_conditional=2",
-        r"Relax\(coupled=False|Rebar\(coupled=True",
+        r"Relax\(coupled=False|Rebar\((?!coupled)",
         "Dlax",
     ],
     "estimators/test_mixed_levels.py::test_what_the_network_predicts_need_not_be_differentiable": [

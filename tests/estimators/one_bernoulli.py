@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
+from tests.estimators.learned import set_learned, taught
 from tests.estimators.rules import integration_rule
 from tests.estimators.table import QUADRATURE, Row
 from tests.oracles import binary_strings
@@ -28,7 +28,7 @@ def small_surrogate() -> tf_relax.surrogates.Surrogate:
 
 
 def one_bernoulli(logit: float = 0.0, units: int = 1, hidden="tanh", **options):
-    """x -> logits -> b -> hidden layer -> y. Temperature 1/2 keeps sigmoid(z / t) rational in u."""
+    """x -> logits -> b -> hidden layer -> y."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((units,))
     logits = keras.layers.Dense(
@@ -37,13 +37,23 @@ def one_bernoulli(logit: float = 0.0, units: int = 1, hidden="tanh", **options):
         bias_initializer=keras.initializers.Constant(logit),
         name="logits",
     )(inputs)
-    options = {"prior": "uniform", "surrogate": small_surrogate(), **options}
-    unit = tf_relax.layers.RelaxBernoulli(temperature=0.5, scale=0.7, name="unit", **options)
+    options = {"prior": "uniform", **options}
+    unit = tf_relax.layers.RelaxBernoulli(name="unit", **options)
     rng = keras.initializers.GlorotUniform(seed=2)
     decoder = keras.layers.Dense(3, activation=hidden, kernel_initializer=rng, name="decoder")
     rng = keras.initializers.GlorotUniform(seed=3)
     output = keras.layers.Dense(1, kernel_initializer=rng, name="output")
-    model = tf_relax.RelaxModel(inputs, output(decoder(unit(logits))))
+    return tf_relax.RelaxModel(inputs, output(decoder(unit(logits))))
+
+
+def compiled(model: tf_relax.RelaxModel, estimator, surrogate=None, **options):
+    """The model, compiled, everything learned at a value that is not zero.
+
+    Temperature 1/2 keeps sigmoid(z / t) rational in u.
+    """
+    surrogate = small_surrogate() if surrogate is None else surrogate
+    estimator = taught(estimator, surrogate, temperature=0.5, scale=0.7)
+    model.compile("sgd", loss="mse", estimator=estimator, **options)
     set_learned(model, integers=True)
     return model
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
+from tests.estimators.learned import set_learned, taught
 from tests.estimators.table import Row
 from tests.oracles import hermite_rule, product_grid
 
@@ -22,15 +22,21 @@ def one_normal() -> tf_relax.RelaxModel:
     keras.utils.set_random_seed(1)
     inputs = keras.Input((2,))
     parameters = keras.layers.Dense(2, kernel_initializer="identity", name="parameters")(inputs)
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
-    )
-    unit = tf_relax.layers.RelaxNormal(
-        prior="standard", scale=0.7, surrogate=surrogate, name="unit"
-    )
+    unit = tf_relax.layers.RelaxNormal(prior="standard", name="unit")
     kernel = keras.initializers.Constant(1.5)
     output = keras.layers.Dense(1, kernel_initializer=kernel, name="output")
     return tf_relax.RelaxModel(inputs, output(unit(parameters)))
+
+
+def compiled(model: tf_relax.RelaxModel, estimator, **options) -> tf_relax.RelaxModel:
+    """The model, compiled, everything learned at a value that is not zero."""
+    surrogate = tf_relax.surrogates.Sum(
+        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
+    )
+    estimator = taught(estimator, surrogate, scale=0.7)
+    model.compile("sgd", loss="mse", estimator=estimator, **options)
+    set_learned(model)
+    return model
 
 
 def exact_gradients(parameters: np.ndarray, row: Row) -> np.ndarray:

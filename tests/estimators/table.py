@@ -118,7 +118,7 @@ BIASED = [
     Row(Concrete(), QUADRATURE, None),
     Row(StraightThrough(), OUTCOMES, None),
     Row(StraightThrough(backward="identity"), OUTCOMES, None),
-    Row(StraightThrough(backward="relaxed"), QUADRATURE, None),
+    Row(StraightThrough(backward="relaxed", temperature=0.5), QUADRATURE, None),
     Row(GumbelStraightThrough(), QUADRATURE, None),
     Row(ReinMax(), OUTCOMES, None),
     Row(Nvil(normalize=True), OUTCOMES, None),

@@ -24,13 +24,12 @@ def surrogate():
 
 
 def categorical(**options):
-    options = {"prior": "learned", "surrogate": surrogate(), "temperature": 0.5, **options}
-    return tf_relax.layers.RelaxCategorical(**options)
+    return tf_relax.layers.RelaxCategorical(**{"prior": "learned", **options})
 
 
 def gradients_of(model, x, rows, runs, seed=0):
     """Gradients of all weights of the model itself, `[runs, weights]`."""
-    own = [v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)]
+    own = model.trainable_variables
     x = tf.repeat(tf.constant(x), rows, axis=0)
     y = tf.fill((rows, model.output_shape[-1]), tf.constant(0.3, "float64"))
 
@@ -46,10 +45,11 @@ def gradients_of(model, x, rows, runs, seed=0):
 
 
 def check(model, x, seed, rows=200, runs=100):
-    set_learned(model, spread=0.3)
     model.compile("sgd", "mse", estimator=Exact())
+    set_learned(model, spread=0.3)
     (exact,) = gradients_of(model, x, 1, 1)
-    model.compile("sgd", "mse", estimator=Relax())
+    model.compile("sgd", "mse", estimator=Relax(surrogate=surrogate(), temperature=0.5))
+    set_learned(model, spread=0.3)
     found = gradients_of(model, x, rows, runs, seed)
     error = found.std(axis=0, ddof=1) / np.sqrt(runs)
     assert error.max() < 0.1 * np.abs(exact).max()  # else this would prove nothing
@@ -166,9 +166,9 @@ def mixed(parallel):
     inputs = keras.Input((3,))
     kinds = [
         categorical(),
-        tf_relax.layers.RelaxPermutation(surrogate=surrogate()),
-        tf_relax.layers.RelaxTopK(1, surrogate=surrogate()),
-        tf_relax.layers.RelaxBernoulli(surrogate=surrogate()),
+        tf_relax.layers.RelaxPermutation(),
+        tf_relax.layers.RelaxTopK(1),
+        tf_relax.layers.RelaxBernoulli(),
     ]
     below, samples = inputs, []
     for layer in kinds:
@@ -216,12 +216,12 @@ def hierarchy():
 
 def test_hierarchy_of_categories_by_enumeration():
     model = hierarchy()
-    set_learned(model, spread=0.3)
     model.compile("sgd", "mse", estimator=Exact())
+    set_learned(model, spread=0.3)
     x = np.array([[0.4, -1.0]])
     (found,) = gradients_of(model, x, 1, 1)
     first, second, prior, decoder = map(model.get_layer, ("first", "second", "prior", "decoder"))
-    own = [v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)]
+    own = model.trainable_variables
     with tf.GradientTape() as tape:
         log_q_1 = tf.nn.log_softmax(first(tf.constant(x)))[0]
         log_p_2 = tf.nn.log_softmax(model.get_layer("b_2").prior_logits)

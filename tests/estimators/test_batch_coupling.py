@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
+from tests.estimators.learned import taught
 from tests.oracles import binary_strings, logistic_rule, product_grid
 from tf_relax.estimators import Rebar, Reinforce, Relax
 
@@ -19,19 +20,24 @@ pytestmark = pytest.mark.usefixtures("float64")
 def normalised_samples():
     """x -> one unit -> BatchNormalization of the samples -> y; smooth, so that nodes suffice."""
     keras.utils.set_random_seed(2)
-    network = tf_relax.surrogates.Network((1,), "tanh")
-    unit = tf_relax.layers.RelaxBernoulli(
-        temperature=0.5,
-        surrogate=tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network]),
-    )
+    unit = tf_relax.layers.RelaxBernoulli()
     inputs = keras.Input((1,))
     b = unit(keras.layers.Dense(1, name="encoder")(inputs))
     normal = keras.layers.BatchNormalization(epsilon=1.0, name="norm")(b)
     hidden = keras.layers.Dense(2, activation="tanh")(normal)
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(1)(hidden))
-    for variable in network.trainable_variables:
-        variable.assign(np.ones(variable.shape))
     return model
+
+
+def compiled(model, estimator, **options):
+    network = tf_relax.surrogates.Network((1,), "tanh")
+    surrogate = tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
+    estimator = taught(estimator, surrogate, temperature=0.5)
+    model.compile("sgd", loss="mse", estimator=estimator, jit_compile=False, **options)
+    (state,) = model.estimator_state.by_layer.values()
+    if getattr(state, "surrogate", None) is not None:
+        for variable in state.surrogate.surrogates[1].trainable_variables:
+            variable.assign(np.ones(variable.shape))
 
 
 def exact_gradient(model):
@@ -73,13 +79,13 @@ def integrated_gradient(model, nodes=20):
 @pytest.mark.parametrize("estimator", [Relax(), Rebar(), Reinforce()], ids=repr)
 def test_unbiased_through_batch_norm_of_samples(estimator):
     model = normalised_samples()
-    model.compile("sgd", loss="mse", estimator=estimator, jit_compile=False)
+    compiled(model, estimator)
     np.testing.assert_allclose(integrated_gradient(model), exact_gradient(model), atol=1e-9)
 
 
 def test_ignoring_the_coupling_is_biased():
     model = normalised_samples()
-    model.compile("sgd", loss="mse", estimator="relax", batch_coupled=False, jit_compile=False)
+    compiled(model, "relax", batch_coupled=False)
     assert np.abs(integrated_gradient(model) - exact_gradient(model)).max() > 1e-4
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.estimators.one_bernoulli import (
+    compiled,
     decoded_loss,
     exact_gradients,
     mean_estimate,
@@ -53,7 +54,7 @@ def expectation(model, estimator, a):
         return mean_slope * p * (1 - p)
     if isinstance(estimator, StraightThrough) and estimator.backward == "identity":
         return mean_slope
-    # d relax(a + l, t)/da = y (1 - y) / t; the temperature of the layer is 1/2.
+    # d relax(a + l, t)/da = y (1 - y) / t; its temperature is 1/2.
     t = 1.0 if isinstance(estimator, GumbelStraightThrough) else 0.5
     noise, weights = logistic_rule(-a, nodes=64)
     y = sigmoid((a + noise) / t)
@@ -65,7 +66,7 @@ def expectation(model, estimator, a):
 def test_the_bias_is_what_it_should_be(row):
     assert not row.estimator.unbiased
     model = one_bernoulli(prior=None)
-    model.compile("sgd", loss="mse", estimator=row.estimator)
+    compiled(model, row.estimator)
     found = mean_estimate(model, row, LOGITS)[:, 0]
     expected = [expectation(model, row.estimator, a) for a in LOGITS[:, 0]]
     np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
@@ -77,7 +78,7 @@ def test_the_bias_is_what_it_should_be(row):
 def test_reinmax_is_exact_for_quadratic_objectives(prior):
     row = Row(ReinMax(), OUTCOMES, None)
     model = one_bernoulli(prior=prior, hidden=None)
-    model.compile("sgd", loss="mse", estimator=row.estimator)
+    compiled(model, row.estimator)
     exact = exact_gradients(model, LOGITS, None if prior is None else "analytic")
     np.testing.assert_allclose(mean_estimate(model, row, LOGITS), exact, atol=1e-9, rtol=0)
 
@@ -85,7 +86,7 @@ def test_reinmax_is_exact_for_quadratic_objectives(prior):
 def test_reinmax_at_another_temperature_is_not():
     row = Row(ReinMax(temperature=1.5), OUTCOMES, None)
     model = one_bernoulli(prior=None, hidden=None)
-    model.compile("sgd", loss="mse", estimator=row.estimator)
+    compiled(model, row.estimator)
     found = mean_estimate(model, row, LOGITS)[:, 0]
     _, slope = f_and_derivative(model, [0.0, 1.0])
     p, q = sigmoid(LOGITS[:, 0]), sigmoid(LOGITS[:, 0] / 1.5)
@@ -101,7 +102,7 @@ def test_the_biased_direct_part_is_left_alone():
     """Nvil(normalize=True) rescales what is estimated, and not the derivative of a divergence."""
     row = next(row for row in BIASED if isinstance(row.estimator, Nvil))
     model = one_bernoulli()
-    model.compile("sgd", loss="mse", estimator=row.estimator)
+    compiled(model, row.estimator)
     p = sigmoid(LOGITS[:, 0])
     direct = p * (1 - p) * LOGITS[:, 0]
     estimated = np.array([expectation(model, row.estimator, a) for a in LOGITS[:, 0]])

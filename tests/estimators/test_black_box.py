@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
+from tests.estimators.learned import set_learned, taught
 from tests.estimators.one_bernoulli import mean_estimate
 from tests.estimators.one_normal import hermite_rule, product_grid
 from tests.estimators.table import BERNOULLI, NORMAL, ROWS
@@ -27,11 +27,11 @@ def cost(y_true, y_pred):
 def black_box_unit(estimator, importance_samples=None):
     inputs = keras.Input((1,))
     logits = keras.layers.Dense(1, kernel_initializer="identity", name="logits")(inputs)
-    network = tf_relax.surrogates.Network((3,), "tanh")
     prior = None if importance_samples is None else "uniform"
-    unit = tf_relax.layers.RelaxBernoulli(surrogate=network, prior=prior)
+    unit = tf_relax.layers.RelaxBernoulli(prior=prior)
     model = tf_relax.RelaxModel(inputs, unit(logits))
     loss = tf_relax.losses.BlackBox(cost)
+    estimator = taught(estimator, tf_relax.surrogates.Network((3,), "tanh"))
     model.compile("sgd", loss=loss, estimator=estimator, importance_samples=importance_samples)
     return model
 
@@ -86,11 +86,11 @@ def test_one_normal(row):
         return y_pred[:, 0] ** 3
 
     inputs = keras.Input((2,))
-    network = tf_relax.surrogates.Network((3,), "tanh")
-    unit = tf_relax.layers.RelaxNormal(surrogate=network)
+    unit = tf_relax.layers.RelaxNormal()
     parameters = keras.layers.Dense(2, kernel_initializer="identity")(inputs)
     model = tf_relax.RelaxModel(inputs, unit(parameters))
-    model.compile("sgd", loss=tf_relax.losses.BlackBox(cubic), estimator=row.estimator)
+    estimator = taught(row.estimator, tf_relax.surrogates.Network((3,), "tanh"))
+    model.compile("sgd", loss=tf_relax.losses.BlackBox(cubic), estimator=estimator)
     set_learned(model)
     mean, log_scale = 0.4, -1.0
     eps, weights = product_grid([hermite_rule(40)] * row.samples)

@@ -22,7 +22,7 @@ def autoencoder(layers):
     x = keras.layers.Dense(3, activation="tanh", name="encoder_1")(inputs)
     x = keras.layers.Dense(3, activation="tanh", name="encoder_2")(x)
     for k in range(layers):
-        b = tf_relax.layers.RelaxBernoulli(prior="learned", surrogate="sum", name=f"code_{k}")
+        b = tf_relax.layers.RelaxBernoulli(prior="learned", name=f"code_{k}")
         x = b(keras.layers.Dense(1, name=f"logits_{k}")(x))
     return tf_relax.RelaxModel(inputs, keras.layers.Dense(4)(x))
 

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
+from tests.estimators.learned import set_learned, taught
 from tests.relaxations.families import FAMILIES
 from tf_relax.estimators import Dlax, LeaveOneOut, Rebar, Relax
 
@@ -47,13 +47,15 @@ def model_of(family, estimator):
     """The logits are the input; the objective is a square of something linear in the sample."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input(family.event)
+    layer = family.make(name="layer")
+    sample = keras.layers.Flatten()(layer(inputs))
+    kernel = keras.initializers.RandomNormal(stddev=1.0, seed=2)
+    output = keras.layers.Dense(1, kernel_initializer=kernel)
+    model = tf_relax.RelaxModel(inputs, output(sample))
     surrogate = tf_relax.surrogates.Sum(
         [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((4,), "tanh")]
     )
-    layer = family.make(surrogate=surrogate, temperature=0.7, scale=0.6, name="layer")
-    sample = keras.layers.Flatten()(layer(inputs))
-    output = keras.layers.Dense(1, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0))
-    model = tf_relax.RelaxModel(inputs, output(sample))
+    estimator = taught(estimator, surrogate, temperature=0.7, scale=0.6)
     model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model, spread=0.3)
     return model
@@ -157,25 +159,23 @@ def test_exact_enumerates_every_family(family):
 # ------------------------------------------------------------------------------ several layers
 
 
-def mixed_layers(parallel, **options):
+def mixed_layers(parallel, estimator, **options):
     """A category and a permutation, one after the other or side by side."""
     keras.utils.set_random_seed(2)
     inputs = keras.Input((3,))
     hidden = keras.layers.Dense(4, "tanh", name="encoder")(inputs)
-
-    def surrogate():
-        parts = [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
-        return tf_relax.surrogates.Sum(parts)
-
-    category = tf_relax.layers.RelaxCategorical(
-        surrogate=surrogate(), temperature=0.5, prior="uniform", name="category"
-    )(keras.layers.Dense(3, name="first")(hidden))
+    category = tf_relax.layers.RelaxCategorical(prior="uniform", name="category")(
+        keras.layers.Dense(3, name="first")(hidden)
+    )
     below = hidden if parallel else category
-    order = tf_relax.layers.RelaxPermutation(
-        surrogate=surrogate(), temperature=0.5, prior="learned", name="order", **options
-    )(keras.layers.Dense(3, name="second")(below))
+    order = tf_relax.layers.RelaxPermutation(prior="learned", name="order", **options)(
+        keras.layers.Dense(3, name="second")(below)
+    )
     parts = keras.layers.Concatenate()([category, keras.layers.Flatten()(order)])
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(1, name="decoder")(parts))
+    parts = [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
+    estimator = taught(estimator, tf_relax.surrogates.Sum(parts), temperature=0.5)
+    model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model, spread=0.3)
     return model
 
@@ -183,7 +183,7 @@ def mixed_layers(parallel, **options):
 def gradients_of(model, rows, seed, runs):
     x = tf.tile([[np.float64(0.4), -1.0, 0.7]], [rows, 1])
     y = tf.fill((rows, 1), tf.constant(0.3, "float64"))
-    own = [v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)]
+    own = model.trainable_variables
 
     def step():
         result = model.differentiate(x, y)
@@ -200,8 +200,7 @@ def gradients_of(model, rows, seed, runs):
 
 @functools.cache
 def exact_gradient_of_mixed_layers(parallel):
-    model = mixed_layers(parallel)
-    model.compile("sgd", loss="mse", estimator=tf_relax.estimators.Exact(max_outcomes=18))
+    model = mixed_layers(parallel, tf_relax.estimators.Exact(max_outcomes=18))
     return gradients_of(model, 1, 0, runs=1)[0]
 
 
@@ -214,8 +213,7 @@ def test_layers_of_mixed_kinds(estimator, parallel, seed):
     once in 4 million runs.
     """
     exact = exact_gradient_of_mixed_layers(parallel)
-    model = mixed_layers(parallel)
-    model.compile("sgd", loss="mse", estimator=estimator)
+    model = mixed_layers(parallel, estimator)
     runs = gradients_of(model, 1000, seed, runs=100)
     error = runs.std(axis=0, ddof=1) / 10
     assert error.max() < 0.05 * np.abs(exact).max()
@@ -225,9 +223,9 @@ def test_layers_of_mixed_kinds(estimator, parallel, seed):
 def test_exact_on_mixed_kinds_is_the_sum_over_all_outcomes():
     """What the test above relies on, derived without any estimator."""
     found = exact_gradient_of_mixed_layers(parallel=False)
-    model = mixed_layers(parallel=False)
+    model = mixed_layers(False, "exact")
     x = tf.constant([[0.4, -1.0, 0.7]], "float64")
-    own = [v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)]
+    own = model.trainable_variables
     category, order = model.get_layer("category"), model.get_layer("order")
     with tf.GradientTape() as tape:
         a_1 = model.get_layer("first")(model.get_layer("encoder")(x))

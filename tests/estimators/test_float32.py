@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.estimators.learned import set_statistics
-from tests.estimators.one_bernoulli import one_bernoulli
-from tests.estimators.one_normal import one_normal
+from tests.estimators import one_bernoulli, one_normal
 from tests.estimators.table import NORMAL, ROWS
 from tf_relax.surrogates import is_surrogate_variable
 
@@ -35,24 +33,22 @@ def in_both(build):
 
 @functools.cache
 def bernoulli_models():
-    return in_both(lambda: one_bernoulli(units=3))
+    return in_both(lambda: one_bernoulli.one_bernoulli(units=3))
 
 
 @functools.cache
 def normal_models():
     # Not the cached one: that is made once, in whichever precision comes first.
-    return in_both(one_normal.__wrapped__)
+    return in_both(one_normal.one_normal.__wrapped__)
 
 
-def steps(models, row, x, noise, conditional):
+def steps(module, models, row, x, noise, conditional):
     """The same step in float64 and in float32."""
     found = []
     for model, dtype in zip(models, ("float64", "float32"), strict=True):
         keras.config.set_floatx(dtype)
         keras.config.set_dtype_policy(dtype)
-        set_statistics(model)
-        samples = row.importance_samples
-        model.compile("sgd", loss="mse", estimator=row.estimator, importance_samples=samples)
+        module.compiled(model, row.estimator, importance_samples=row.importance_samples)
         given = [[None if n is None else tf.cast(n, dtype)] for n in (noise, conditional)]
         step = model.differentiate(
             tf.cast(x, dtype),
@@ -94,7 +90,7 @@ def test_saturated_bernoullis(row):
     noise = single_precision(rng, rng.logistic, row.samples, x.shape)
     count = row.estimator.num_z_tildes * row.estimator.num_passes
     conditional = single_precision(rng, rng.logistic, count, x.shape) if count else None
-    assert_close(*steps(bernoulli_models(), row, x, noise, conditional))
+    assert_close(*steps(one_bernoulli, bernoulli_models(), row, x, noise, conditional))
 
 
 @pytest.mark.parametrize("row", NORMAL, ids=repr)
@@ -103,4 +99,4 @@ def test_normals_far_out(row):
     x = np.stack(np.meshgrid(MEANS, LOG_SCALES), axis=-1).reshape(-1, 2)
     x = np.repeat(x, DRAWS, axis=0)
     noise = single_precision(rng, rng.standard_normal, row.samples, (len(x), 1))
-    assert_close(*steps(normal_models(), row, x, noise, None))
+    assert_close(*steps(one_normal, normal_models(), row, x, noise, None))

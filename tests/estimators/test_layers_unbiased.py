@@ -63,8 +63,7 @@ def test_eagerly_every_layer_is_a_level(parallel):
 def test_through_batch_norm_and_dropout(row):
     """Quadrature over the noise of z and of z~; the layers before and between are random too."""
     model = two_layers_quadrature.normalised_layers()
-    two_layers_quadrature.reset(model)
-    model.compile("sgd", loss="mse", estimator=row.estimator)
+    two_layers_quadrature.compiled(model, row.estimator)
     exact = two_layers_quadrature.enumerated_gradients(model)
     found = two_layers_quadrature.integrated_gradients(model, row.estimator)
     assert_equal_gradients(found, exact)
@@ -72,8 +71,7 @@ def test_through_batch_norm_and_dropout(row):
 
 def test_parallel_layers_of_relaxed_samples():
     model = two_layers_quadrature.normalised_layers(parallel=True)
-    two_layers_quadrature.reset(model)
-    model.compile("sgd", loss="mse", estimator=Relax())
+    two_layers_quadrature.compiled(model, Relax())
     exact = two_layers_quadrature.enumerated_gradients(model)
     assert_equal_gradients(two_layers_quadrature.integrated_gradients(model, Relax()), exact)
 

@@ -6,23 +6,30 @@ import pytest
 import tensorflow as tf
 
 from tf_relax import RelaxModel
+from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 
 X = np.ones((4000, 2), "float32")
 Y = np.zeros((4000, 1), "float32")
 
 
-def model_of(after_first, after_second, surrogates=("objective", "network")):
+def model_of(after_first, after_second):
     keras.utils.set_random_seed(0)
     inputs, outputs = keras.Input((2,)), []
-    branches = zip(("first", "second"), surrogates, (after_first, after_second), strict=True)
-    for name, surrogate, after in branches:
-        layer = RelaxBernoulli(surrogate=surrogate, temperature=0.5, name=name)
+    for name, after in (("first", after_first), ("second", after_second)):
+        layer = RelaxBernoulli(name=name)
         outputs.append(after(layer(keras.layers.Dense(2)(inputs))))
     hidden = keras.layers.Dense(2, "tanh")(keras.layers.Concatenate()(outputs))
     model = RelaxModel(inputs, keras.layers.Dense(1)(hidden))
     model.compile("sgd", "mse")
     return model
+
+
+def mixed():
+    return {
+        "first": Relax(surrogate="objective", temperature=0.5),
+        "second": Relax(surrogate="network"),
+    }
 
 
 def gradients(model, estimator):
@@ -46,7 +53,7 @@ def resized(code):
 )
 def test_what_the_network_predicts_need_not_be_differentiable(after):
     model = model_of(unchanged, after)
-    found, exact = gradients(model, "relax"), gradients(model, "exact")
+    found, exact = gradients(model, mixed()), gradients(model, "exact")
     for g, expected in zip(found, exact, strict=True):
         deviation = g.std(axis=0) / np.sqrt(len(g))
         # Four numbers a case: once in 10^5 runs.
@@ -64,4 +71,4 @@ def test_what_the_network_predicts_need_not_be_differentiable(after):
 )
 def test_the_layer_that_needs_the_objective_is_named(after, message):
     with pytest.raises(ValueError, match=message):
-        gradients(model_of(after, unchanged), "relax")
+        gradients(model_of(after, unchanged), mixed())

@@ -57,7 +57,8 @@ def bias(mutation):
     way, samples = ways[type(estimator).__name__], mutation.importance_samples
     row = Row(estimator, way, None, importance_samples=samples)
     model = one_normal.one_normal() if mutation.on_normal else unit(mutation.units, mutation.kl)
-    model.compile("sgd", loss="mse", estimator=estimator, importance_samples=samples)
+    module = one_normal if mutation.on_normal else one_bernoulli
+    module.compiled(model, estimator, importance_samples=samples)
     layer = model.get_layer("unit")
     if mutation.on_normal:
         layer.relaxation = tf_relax.relaxations.Normal()

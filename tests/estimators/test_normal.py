@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
-from tests.estimators.one_normal import exact_gradients, mean_estimate, one_normal
+from tests.estimators.learned import set_learned, taught
+from tests.estimators.one_normal import compiled, exact_gradients, mean_estimate, one_normal
 from tests.estimators.table import NORMAL
 from tests.estimators.two_layers_quadrature import Weighted
 from tests.oracles import hermite_rule, product_grid
@@ -25,7 +25,7 @@ def test_one_unit(row):
     """Mean and log standard deviation, with the divergence from the prior."""
     model = one_normal()
     samples = row.importance_samples
-    model.compile("sgd", loss="mse", estimator=row.estimator, importance_samples=samples)
+    compiled(model, row.estimator, importance_samples=samples)
     parameters = PARAMETERS if samples is None else SMOOTH
     exact = exact_gradients(parameters, row)
     np.testing.assert_allclose(mean_estimate(model, row, parameters), exact, atol=1e-9, rtol=0)
@@ -35,20 +35,15 @@ def two_normal_layers():
     keras.utils.set_random_seed(4)
     inputs = keras.Input((2,))
     hidden = keras.layers.Dense(2, activation="tanh", name="encoder")(inputs)
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((2,), "tanh")]
-    )
-    first = tf_relax.layers.RelaxNormal(scale=0.7, surrogate=surrogate, name="first")
+    first = tf_relax.layers.RelaxNormal(name="first")
     b_1 = first(keras.layers.Dense(2, name="parameters_1")(hidden))
     small = keras.initializers.RandomNormal(stddev=0.3, seed=5)
     parameters = keras.layers.Dense(2, kernel_initializer=small, name="parameters_2")(b_1)
-    network = tf_relax.surrogates.Network((2,), "tanh")
-    b_2 = tf_relax.layers.RelaxNormal(surrogate=network, name="second")(parameters)
+    b_2 = tf_relax.layers.RelaxNormal(name="second")(parameters)
     outputs = keras.layers.Dense(1, name="output")(keras.layers.Concatenate()([b_1, b_2]))
     model = tf_relax.RelaxModel(inputs, outputs)
     for name in ("parameters_1", "parameters_2"):
         model.get_layer(name).bias.assign([0.3, -1.5])  # narrow, hence smooth
-    set_learned(model, spread=0.3)
     return model
 
 
@@ -63,7 +58,7 @@ def test_two_layers(estimator):
     eps, weights = product_grid([hermite_rule(40)] * 2)
     x = tf.tile([[np.float64(0.5), -1.0]], [len(eps), 1])
     y = tf.fill((len(eps), 1), np.float64(0.3))
-    own = [v for v in model.trainable_variables if "first" not in v.path and "second" not in v.path]
+    own = model.trainable_variables
     with tf.GradientTape() as tape:
         a_1 = model.get_layer("parameters_1")(model.get_layer("encoder")(x))
         b_1 = a_1[:, :1] + tf.exp(a_1[:, 1:]) * eps[:, :1]
@@ -73,9 +68,14 @@ def test_two_layers(estimator):
         total = tf.reduce_sum(weights * (output - y)[:, 0] ** 2)
     exact = tape.gradient(total, [v.value for v in own])
     weights = weights * len(weights)
-    model.compile("sgd", loss="mse", estimator=estimator)
+    surrogate = tf_relax.surrogates.Sum(
+        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((2,), "tanh")]
+    )
+    estimator = taught(estimator, surrogate, scale=0.7)
     if not isinstance(estimator, Reparameterization):
-        model.estimator = Weighted(estimator, weights)
+        estimator = Weighted(estimator, weights)
+    model.compile("sgd", loss="mse", estimator=estimator)
+    set_learned(model, spread=0.3)
 
     @tf.function(autograph=False)
     def gradients():

@@ -73,7 +73,7 @@ def gradient(monkeypatch, make, a, eps, u, weights, estimator, boosts=1):
     outputs = keras.layers.Reshape((1,))(unit(Table(np.tile(a, (len(weights), 1)))(inputs)))
     model = tf_relax.RelaxModel(inputs, outputs)
     model.compile("sgd", loss="mse", estimator=estimator)
-    model.get_layer("unit").baseline.assign(SHIFT)  # changes nothing in expectation
+    model.estimator_state["unit"].mean.assign(SHIFT)  # changes nothing in expectation
     x, y = tf.zeros((len(weights), 2), "float64"), tf.fill((len(weights), 1), np.float64(TARGET))
     return weights @ per_example(model, x, y)
 

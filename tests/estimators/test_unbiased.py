@@ -7,6 +7,7 @@ import tensorflow as tf
 from tests.estimators.learned import set_learned
 from tests.estimators.one_bernoulli import (
     Integrated,
+    compiled,
     exact_gradients,
     mean_estimate,
     one_bernoulli,
@@ -35,9 +36,7 @@ def test_the_table_is_complete():
 @pytest.mark.parametrize("row", BERNOULLI, ids=repr)
 def test_one_bernoulli(row, kl):
     model = one_bernoulli(kl=kl)
-    model.compile(
-        "sgd", loss="mse", estimator=row.estimator, importance_samples=row.importance_samples
-    )
+    compiled(model, row.estimator, importance_samples=row.importance_samples)
     exact = exact_gradients(model, LOGITS, kl, row.importance_samples)
     np.testing.assert_allclose(mean_estimate(model, row, LOGITS), exact, atol=1e-9, rtol=0)
 
@@ -46,9 +45,7 @@ def test_one_bernoulli(row, kl):
 def test_one_bernoulli_compiled(row):
     """The same from one trace, run as a graph and compiled by XLA."""
     model = one_bernoulli()
-    model.compile(
-        "sgd", loss="mse", estimator=row.estimator, importance_samples=row.importance_samples
-    )
+    compiled(model, row.estimator, importance_samples=row.importance_samples)
     exact = exact_gradients(model, LOGITS, "analytic", row.importance_samples)
     integrated = Integrated(model, row, LOGITS)
     graph = tf.function(integrated.estimate, autograph=False).get_concrete_function(
@@ -71,7 +68,7 @@ def test_two_arms_are_disarm(logit):
     x, y = tf.fill((50, 1), np.float64(logit)), tf.zeros((50, 1), "float64")
     found = []
     for estimator, noise in ((Arms(num_samples=2), raw), (Disarm(), tf.stack(pair))):
-        model.compile("sgd", loss="mse", estimator=estimator)
+        compiled(model, estimator)
         found.append(model.differentiate(x, y, noise=[noise]).logit_gradients[0])
     assert len(np.unique(np.round(found[0], 9))) > 1
     np.testing.assert_allclose(found[0], found[1], atol=1e-14)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, set_statistics
+from tests.estimators.learned import set_learned, set_statistics, taught
 from tests.estimators.rules import FORCE, antithetic_pieces
 from tests.estimators.table import ANTITHETIC, OUTCOMES, Row
 from tests.oracles import binary_strings
@@ -36,10 +36,6 @@ def two_layers(parallel: bool = False) -> tf_relax.RelaxModel:
             name=name,
             prior="learned",
             kl=kl,
-            temperature=0.5,
-            surrogate=tf_relax.surrogates.Sum(
-                [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((2,), "tanh")]
-            ),
         )
         for name, kl in (("first", "analytic"), ("second", "sampled"))
     )
@@ -50,24 +46,25 @@ def two_layers(parallel: bool = False) -> tf_relax.RelaxModel:
     hidden = keras.layers.Dense(3, activation="tanh", name="decoder")(joint)
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(1, name="output")(hidden))
     model.parallel = parallel
-    set_learned(model)
     return model
 
 
 def compiled(row: Row, parallel: bool = False) -> tf_relax.RelaxModel:
     """The model, compiled with an estimator, everything learned at a value that is not zero."""
     model = two_layers(parallel)
-    set_learned(model)
+    surrogate = tf_relax.surrogates.Sum(
+        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((2,), "tanh")]
+    )
+    estimator = taught(row.estimator, surrogate, temperature=0.5)
     samples = row.importance_samples
-    model.compile("sgd", loss="mse", estimator=row.estimator, importance_samples=samples)
+    model.compile("sgd", loss="mse", estimator=estimator, importance_samples=samples)
+    set_learned(model)
     return model
 
 
 def own_variables(model: tf_relax.RelaxModel) -> list[keras.Variable]:
     """Everything that descends the objective itself."""
-    return [
-        v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)
-    ]
+    return model.trainable_variables
 
 
 def _logits(model: tf_relax.RelaxModel, b_1: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
+from tests.estimators.learned import set_learned, taught
 from tests.oracles import binary_strings, conditional_noise, logistic_rule, product_grid
 from tf_relax.estimators import Estimate, Passes
 from tf_relax.sites import Handler, Site
@@ -46,14 +46,15 @@ class UnweightedPass:
         return self._one.relaxed(level, z) / self._weights
 
 
-class Weighted:
+class Weighted(tf_relax.estimators.Estimator):
     """Multiplies every example's estimate by a quadrature weight, which `f` already carries."""
 
     def __init__(self, estimator, weights):
         self._estimator, self._weights = estimator, tf.constant(weights)
-
-    def __getattr__(self, name):
-        return getattr(self._estimator, name)
+        for name in ("num_passes", "num_noises", "num_z_tildes"):
+            setattr(self, name, getattr(estimator, name))
+        for name in ("check", "build"):
+            setattr(self, name, getattr(estimator, name))
 
     def estimate(self, passes):
         w = self._weights
@@ -66,12 +67,7 @@ class Weighted:
 
 
 def _unit(name):
-    """Temperature 1/2 keeps sigmoid(z / t) rational in the uniforms, so quadrature is exact."""
-    network = tf_relax.surrogates.Network((2, 2), "tanh")
-    surrogate = tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
-    return tf_relax.layers.RelaxBernoulli(
-        name=name, temperature=0.5, scale=0.7, surrogate=surrogate
-    )
+    return tf_relax.layers.RelaxBernoulli(name=name)
 
 
 @functools.cache
@@ -93,20 +89,28 @@ def normalised_layers(parallel: bool = False) -> tf_relax.RelaxModel:
     return tf_relax.RelaxModel(inputs, outputs)
 
 
-def reset(model: tf_relax.RelaxModel) -> None:
-    """The same dropout masks, and surrogates that are not zero.
+def compiled(model: tf_relax.RelaxModel, estimator) -> tf_relax.RelaxModel:
+    """Compiles the model with the same dropout masks, and surrogates that are not zero.
 
-    Each unit of the first layer's surrogate sees one z, with weight 1: rational in its uniform.
+    Temperature 1/2 keeps sigmoid(z / t) rational in the uniforms, so quadrature is exact. Each unit
+    of the first layer's surrogate sees one z, with weight 1: rational in its uniform as well.
     """
+    network = tf_relax.surrogates.Network((2, 2), "tanh")
+    surrogate = tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
+    estimator = taught(estimator, surrogate, temperature=0.5, scale=0.7)
+    model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.seed_generator.state.assign([layer.seed, 0])
-    for layer in model.stochastic_layers:
-        for variable in layer.surrogate.trainable_variables:
+    for state in model.estimator_state.by_layer.values():
+        if getattr(state, "surrogate", None) is None:
+            continue
+        for variable in state.surrogate.trainable_variables:
             variable.assign(0.5 * np.ones(variable.shape))
-        kernel = layer.surrogate.surrogates[1].trainable_variables[0]
+        kernel = state.surrogate.surrogates[1].trainable_variables[0]
         kernel.assign(np.where(np.eye(*kernel.shape), 1.0, 0.0) + 0.5 * np.eye(*kernel.shape, -2))
+    return model
 
 
 def _run(model, x, samples):
@@ -118,9 +122,7 @@ def _run(model, x, samples):
 
 def enumerated_gradients(model: tf_relax.RelaxModel) -> dict:
     """Gradients of mean_i E[f_i] in all weights, by enumeration of the eight samples."""
-    variables = [
-        v for v in model.trainable_variables if not tf_relax.surrogates.is_surrogate_variable(v)
-    ]
+    variables = model.trainable_variables
     x, y = tf.constant(X), tf.constant(Y)
     with tf.GradientTape() as tape:
         total = 0.0
@@ -168,7 +170,7 @@ def integrated_gradients(model: tf_relax.RelaxModel, estimator, nodes: int = 14)
     x, y, noise, tilde, weights = quadrature_rows(model, nodes)
     # sample_weight * mean over rows = sum over nodes, averaged over the two examples.
     weights = weights * len(weights) / 2
-    model.estimator = Weighted(estimator, weights)
+    weighted = Weighted(estimator, weights)
     given = [tf.constant(each) for each in (x, y, weights, noise)]
     count = estimator.num_z_tildes
     if count:
@@ -180,7 +182,8 @@ def integrated_gradients(model: tf_relax.RelaxModel, estimator, nodes: int = 14)
     def gradients(x, y, weights, noise, tilde=None):
         conditional = None if tilde is None else [tilde[..., :2], tilde[..., 2:]]
         noise = [noise[:, :2], noise[:, 2:]]
-        step = model.differentiate(x, y, weights, noise=noise, conditional_noise=conditional)
+        with model.using(weighted, model.estimator_state):
+            step = model.differentiate(x, y, weights, noise=noise, conditional_noise=conditional)
         return {v.path: g for v, g in zip(step.variables, step.gradients, strict=True)}
 
     return {path: g.numpy() for path, g in gradients(*given).items()}

@@ -29,7 +29,7 @@ def test_parts_add_up_to_the_estimate_of_the_package(model, rng):
 def test_only_the_surrogate_learns(model):
     kernel = model.get_layer("parameters").kernel
     np.testing.assert_allclose(kernel, [[0.3, -0.2]])
-    assert np.any(model.get_layer("unit").surrogate.get_weights()[-1] != 0)
+    assert np.any(model.estimator_state["unit"].surrogate.get_weights()[-1] != 0)
 
 
 def test_surrogate_changes_no_mean(model, rng):
@@ -52,7 +52,7 @@ def test_best_surrogate_leaves_no_noise(rng):
     def best(z, **looks_at):
         return tf.square(z[:, 0] - t) + 2 * sigma**2
 
-    model.get_layer("unit").surrogate.call = best
+    model.estimator_state["unit"].surrogate.call = best
     found = lax_parts.parts(model, rng.normal(size=(1000, 1)).astype("float32"))
     np.testing.assert_allclose(found.lax, np.full((1000, 2), [0, 2 * sigma**2]), atol=1e-4)
 

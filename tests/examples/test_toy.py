@@ -37,11 +37,17 @@ def test_command_prints_a_table_and_draws_a_figure(tmp_path, capsys):
         assert not np.array_equal(runs[0].probability, runs[1].probability)
 
 
+def values_of(a_toy):
+    """Everything that the model holds, and that its estimator has learned."""
+    variables = [*a_toy.model.variables, *a_toy.model.estimator_state.variables]
+    return [keras.ops.convert_to_numpy(v) for v in variables]
+
+
 def test_every_restart_is_a_new_model(relax):
     def after_five_steps(seed):
         relax.restart(seed)
         relax.advance(tf.constant(0.45), tf.constant(5))
-        return [keras.ops.convert_to_numpy(v) for v in relax.model.variables]
+        return values_of(relax)
 
     first, other, again = (after_five_steps(seed) for seed in (0, 1, 0))
     for a, b in zip(first, again, strict=True):
@@ -52,11 +58,11 @@ def test_every_restart_is_a_new_model(relax):
 def test_loop_over_train_steps_is_fit(relax):
     relax.restart(0)
     relax.advance(tf.constant(0.45), tf.constant(5))
-    looped = relax.model.get_weights()
+    looped = values_of(relax)
     relax.restart(0)
     dataset = tf.data.Dataset.from_tensors(toy.data(tf.constant(0.45), 1)).repeat(5)
     relax.model.fit(dataset, shuffle=False, verbose=0)
-    for a, b in zip(relax.model.get_weights(), looped, strict=True):
+    for a, b in zip(values_of(relax), looped, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -119,12 +125,12 @@ def test_enumeration_has_no_noise():
 @pytest.mark.parametrize("estimator", ["relax", "nvil", "disarm", "straight_through", "concrete"])
 def test_z_score_tells_biased_from_unbiased(estimator):
     drawn = at_logit(estimator, -1.0)
-    before = [keras.ops.convert_to_numpy(v) for v in drawn.model.variables]
+    before = values_of(drawn)
     z_score = abs(float(drawn.check(tf.constant(0.45))))
     assert z_score < 4 if drawn.model.estimator.unbiased else z_score > 20
     # Looking at a gradient changes nothing, neither random numbers nor a baseline.
-    for variable, value in zip(drawn.model.variables, before, strict=True):
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+    for after, value in zip(values_of(drawn), before, strict=True):
+        np.testing.assert_array_equal(after, value)
 
 
 def test_z_score_is_unknown_where_draws_are_too_few():

@@ -9,8 +9,9 @@ import tensorflow as tf
 from scipy import integrate
 
 import tf_relax
+from tests.estimators.learned import taught
 from tests.relaxations.families import FAMILIES, SPARSE, Family
-from tf_relax import RelaxModel, layers, relaxations
+from tf_relax import RelaxModel, estimators, layers, relaxations
 from tf_relax.sites import Record
 
 WITHOUT_CONDITIONAL = [
@@ -65,7 +66,8 @@ def log_probabilities(relaxation, outcomes, a):
 @all_families
 def test_shape_and_dtype(family, policy, compute, rng):
     """Samples have the compute dtype; z and its noise never have less than float32."""
-    layer = family.make(dtype=policy)
+    prior = None if family.name == "rounding" else "learned"
+    layer = family.make(dtype=policy, prior=prior)
     shape = (3, *SHAPES[family.name])
     a = tf.cast(logits(family, rng), compute)
     with Record() as sites:
@@ -75,7 +77,10 @@ def test_shape_and_dtype(family, policy, compute, rng):
     assert set(np.unique(tf.cast(sample, "float32"))) == {0.0, 1.0}
     site = sites[0]
     assert {tensor.dtype for tensor in (site.logits, site.z, site.b)} == {tf.float32}
-    assert {variable.dtype for variable in layer.weights} == {"float32"}
+    state = estimators.Dlax().build(layer, True)
+    state.build()
+    assert {variable.dtype for variable in state.weights + layer.weights} == {"float32"}
+    assert bool(layer.weights) == (prior is not None)
     symbolic = family.make(dtype=policy)(keras.Input(family.event, dtype=compute))
     assert (symbolic.shape, symbolic.dtype) == ((None, *shape[1:]), compute)
 
@@ -357,44 +362,51 @@ def test_divergence_of_indices(name, rng):
 # ------------------------------------------------------------------------------ training, saving
 
 
-def trained(family, **options):
+def trained(family):
     inputs = keras.Input((3,))
     size = int(np.prod(family.event))
     a = keras.layers.Reshape(family.event)(keras.layers.Dense(size, name="encoder")(inputs))
-    sample = family.make(inference="mode", seed=0, name="layer", **options)(a)
+    sample = family.make(inference="mode", seed=0, name="layer")(a)
     flat = keras.layers.Flatten()(sample)
     model = RelaxModel(inputs, keras.layers.Dense(2, name="decoder")(flat))
-    conditional = model.get_layer("layer").relaxation.has_conditional
-    model.compile("adam", "mse", estimator="relax" if conditional else "dlax", run_eagerly=True)
+    name = "dlax" if family in WITHOUT_CONDITIONAL else "relax"
+    estimator = taught(name, temperature=0.3, scale=0.5)
+    model.compile("adam", "mse", estimator=estimator, run_eagerly=True)
     return model
 
 
 @all_families
 def test_trains_and_is_saved_with_its_model(family, rng, tmp_path):
-    # Nothing depends on the temperature where relaxed samples are z itself.
-    options = {"surrogate": "network"} if family.name == "rounding" else {}
-    model = trained(family, temperature=0.3, scale=0.5, **options)
+    model = trained(family)
+    state = model.estimator_state["layer"]
+    if family.name == "rounding":  # relaxed samples are z itself
+        assert state.temperature is None
+    else:
+        np.testing.assert_allclose(state.temperature, 0.3, rtol=1e-6)
     x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))
     before = model.get_layer("encoder").kernel.numpy()
     history = model.fit(x, y, batch_size=4, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     assert np.isfinite(np.concatenate([np.ravel(w) for w in model.get_weights()])).all()
+    assert np.isfinite(np.concatenate([np.ravel(w) for w in state.get_weights()])).all()
     assert (model.get_layer("encoder").kernel.numpy() != before).any()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     mine, theirs = (m.get_layer("layer").get_config() for m in (model, loaded))
-    surrogates = [config.pop("surrogate")["class_name"] for config in (mine, theirs)]
     assert mine == theirs
-    assert surrogates[0] == surrogates[1]
+    assert estimators.serialize(loaded.estimator) == estimators.serialize(model.estimator)
+    again = loaded.estimator_state["layer"]
+    assert type(again.surrogate) is type(state.surrogate)
+    for a, b in zip(state.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 @all_families
 def test_configuration(family):
-    layer = family.make(inference="mode", seed=3, scale=0.5, temperature=0.7, check_numerics=True)
+    layer = family.make(inference="mode", seed=3, check_numerics=True)
     again = type(layer).from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
-    assert again.get_config()["temperature"] == 0.7
 
 
 @families
@@ -423,12 +435,13 @@ def test_outputs_are_part_of_the_configuration():
 def test_training_through_indices(rng):
     """An embedding of the choice: RELAX with the surrogate network alone."""
     inputs = keras.Input((3,))
-    choice = layers.RelaxCategorical(output="index", prior="learned", surrogate="network")(
+    choice = layers.RelaxCategorical(output="index", prior="learned")(
         keras.layers.Dense(5, name="encoder")(inputs)
     )
     code = keras.layers.Embedding(5, 2, name="table")(choice)
     model = RelaxModel(inputs, keras.layers.Dense(1)(code))
-    model.compile("adam", "mse", estimator="relax", run_eagerly=True)
+    estimator = estimators.Relax(surrogate="network")
+    model.compile("adam", "mse", estimator=estimator, run_eagerly=True)
     before = [model.get_layer(name).get_weights()[0] for name in ("encoder", "table")]
     model.fit(rng.normal(size=(8, 3)), np.ones((8, 1)), verbose=0)
     for name, weights in zip(("encoder", "table"), before, strict=True):

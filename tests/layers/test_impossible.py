@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tf_relax
 from tf_relax import layers
+from tf_relax.estimators import Relax
 
 KEEP = np.array([True, True, False, True, False])
 
@@ -58,6 +59,7 @@ def test_training_with_infinite_logits(name, estimator, policy):
     history = model.fit(x, x[:, :1], batch_size=16, epochs=2, verbose=0)
     assert np.all(np.isfinite(history.history["loss"]))
     assert all(np.all(np.isfinite(weight)) for weight in model.get_weights())
+    assert all(np.all(np.isfinite(v.numpy())) for v in model.estimator_state.variables)
     after = [v.numpy() for v in model.get_layer("encoder").variables]
     assert all(np.any(a[..., KEEP] != b[..., KEEP]) for a, b in zip(after, before, strict=True))
     # What does not exist is not trained.
@@ -78,11 +80,11 @@ def variance(units, make, **call):
     first = keras.initializers.Constant(kernel[:, units])
     logits = keras.layers.Dense(len(units), kernel_initializer=first)(inputs)
     network = tf_relax.surrogates.Network((20,))
-    sample = make(logits, layers.RelaxCategorical(surrogate=network, seed=1))
+    sample = make(logits, layers.RelaxCategorical(seed=1))
     last = keras.initializers.Constant(weights[units])
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(1, kernel_initializer=last)(sample))
     optimizer = tf_relax.RelaxOptimizer(keras.optimizers.SGD(0.0), keras.optimizers.Adam(0.02))
-    model.compile(optimizer, loss="mse", estimator="relax")
+    model.compile(optimizer, loss="mse", estimator=Relax(surrogate=network))
     model.fit(np.tile(x, (20, 1)), np.tile(y, (20, 1)), batch_size=50, epochs=15, verbose=0)
     step = tf.function(lambda: model.differentiate(x, y).logit_gradients[0], autograph=False)
     g = np.array([step().numpy() for _ in range(300)])
@@ -111,34 +113,29 @@ def test_indices_where_nothing_can_be_chosen():
     np.testing.assert_array_equal(places[1:], [[-1, -1], [1, -1]])
 
 
-def two_layers(surrogate):
+def two_layers():
     """The second layer may not choose what the first has chosen."""
     inputs = keras.Input((3,))
-    first = layers.RelaxCategorical(surrogate=surrogate, name="first")(
-        keras.layers.Dense(4)(inputs)
-    )
+    first = layers.RelaxCategorical(name="first")(keras.layers.Dense(4)(inputs))
 
     class Rest(keras.layers.Layer):
         def call(self, b):
             return b < 0.5
 
-    second = layers.RelaxCategorical(surrogate=surrogate, name="second")
+    second = layers.RelaxCategorical(name="second")
     chosen = second(keras.layers.Dense(4)(inputs), mask=Rest()(first))
     outputs = keras.layers.Dense(1)(keras.layers.Concatenate()([first, chosen]))
     return tf_relax.RelaxModel(inputs, outputs)
 
 
-@pytest.mark.parametrize(
-    ("surrogate", "estimator"), [("network", "relax"), ("sum", "leave_one_out")], ids=str
-)
-def test_a_mask_made_of_samples_is_unbiased(surrogate, estimator):
+@pytest.mark.parametrize("estimator", [Relax(surrogate="network"), "leave_one_out"], ids=str)
+def test_a_mask_made_of_samples_is_unbiased(estimator):
     """Every weight of the encoders, by six standard errors, against the sum over all outcomes."""
     keras.utils.set_random_seed(3)
-    model = two_layers(surrogate)
+    model = two_layers()
     x, y = np.full((2000, 3), 0.5, "float32"), np.full((2000, 1), 0.2, "float32")
     model.compile("sgd", loss="mse", estimator=estimator)
-    is_surrogate = tf_relax.surrogates.is_surrogate_variable
-    own = [v for v in model.trainable_variables if not is_surrogate(v)]
+    own = model.trainable_variables
 
     def gradients(x, y):
         result = model.differentiate(x, y)
@@ -155,7 +152,7 @@ def test_a_mask_made_of_samples_is_unbiased(surrogate, estimator):
 
 
 def test_a_mask_made_of_samples_cannot_be_relaxed():
-    model = two_layers("sum")
+    model = two_layers()
     model.compile("sgd", loss="mse", estimator="relax")
     with pytest.raises(ValueError, match=r"mask of RelaxCategorical 'second'.*'first'.*'network'"):
         model.train_on_batch(np.ones((2, 3)), np.ones((2, 1)))

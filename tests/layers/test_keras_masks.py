@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tf_relax
 from tf_relax import layers
+from tf_relax.estimators import Relax
 
 # Sequences of 3, 1 and 2 steps; 0 is padding.
 TOKENS = np.array([[1, 2, 3], [2, 0, 0], [3, 1, 0]])
@@ -15,34 +16,31 @@ Y = np.arange(9, dtype="float32").reshape(3, 3, 1) / 9
 
 LAYERS = {
     "bernoulli": (
-        lambda: layers.RelaxBernoulli(prior=[3.0], surrogate="objective", name="layer"),
+        lambda: layers.RelaxBernoulli(prior=[3.0], name="layer"),
         4,
     ),
     "sampled": (
-        lambda: layers.RelaxBernoulli(
-            prior=[3.0], kl="sampled", surrogate="objective", name="layer"
-        ),
+        lambda: layers.RelaxBernoulli(prior=[3.0], kl="sampled", name="layer"),
         4,
     ),
     "categorical": (
-        lambda: layers.RelaxCategorical(prior=[0.0, 1, 2, 3], surrogate="objective", name="layer"),
+        lambda: layers.RelaxCategorical(prior=[0.0, 1, 2, 3], name="layer"),
         4,
     ),
     "sticks": (
         lambda: layers.RelaxCategorical(
             method="stick_breaking",
             prior=[3.0],
-            surrogate="objective",
             name="layer",
         ),
         3,
     ),
     "top_k": (
-        lambda: layers.RelaxTopK(2, surrogate="objective", prior=[1.0, 0, 0, 2], name="layer"),
+        lambda: layers.RelaxTopK(2, prior=[1.0, 0, 0, 2], name="layer"),
         4,
     ),
     "normal": (
-        lambda: layers.RelaxNormal(prior="standard", surrogate="objective", name="layer"),
+        lambda: layers.RelaxNormal(prior="standard", name="layer"),
         4,
     ),
 }
@@ -90,10 +88,9 @@ def test_the_mask_goes_on(name):
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "jit"])
 def test_the_loss_is_that_of_the_steps_that_count(jit_compile):
     """Keras's mean over the steps that are not masked, plus the divergence of those steps."""
-    model = model_of(
-        lambda: layers.RelaxCategorical(prior="uniform", surrogate="objective", name="layer"), 4
-    )
-    model.compile("sgd", loss="mse", estimator="relax", jit_compile=jit_compile)
+    model = model_of(lambda: layers.RelaxCategorical(prior="uniform", name="layer"), 4)
+    estimator = Relax(surrogate="objective")
+    model.compile("sgd", loss="mse", estimator=estimator, jit_compile=jit_compile)
     with tf_relax.record() as sites:
         outputs = model(TOKENS, training=True)
     kl = float(tf.add_n(model.losses) if len(model.losses) > 1 else tf.reduce_sum(model.losses[0]))
@@ -111,7 +108,7 @@ def test_the_loss_is_that_of_the_steps_that_count(jit_compile):
 
 def test_padding_has_no_noise():
     """Nothing is drawn for it, so it adds nothing to the gradient of the encoder."""
-    model = model_of(lambda: layers.RelaxCategorical(surrogate="objective", name="layer"), 4)
+    model = model_of(lambda: layers.RelaxCategorical(name="layer"), 4)
     model.compile("sgd", loss="mse", estimator="reinforce")
     step = model.differentiate(TOKENS, Y)
     padded = step.logit_gradients[0].numpy()[TOKENS == 0]
@@ -132,7 +129,7 @@ def test_attention_over_a_padded_sequence():
         def call(self, x):
             return x[..., 0]
 
-    glimpse = layers.RelaxCategorical(surrogate="objective")(Squeeze()(scores))
+    glimpse = layers.RelaxCategorical()(Squeeze()(scores))
     model = tf_relax.RelaxModel(inputs, glimpse)
     for _ in range(20):
         drawn = model(TOKENS, training=True).numpy()
@@ -146,7 +143,7 @@ def test_masking_layer_and_context():
     x = np.array([[[1.0, 2.0], [0.0, 0.0]]], "float32")
     inputs, context = keras.Input((None, 2)), keras.Input((3,))
     logits = keras.layers.Masking()(inputs)
-    layer = layers.RelaxBernoulli(prior=[2.0], surrogate="objective")
+    layer = layers.RelaxBernoulli(prior=[2.0])
     model = keras.Model([inputs, context], layer(logits, context=context))
     output = model([x, np.ones((1, 3), "float32")])
     np.testing.assert_array_equal(output._keras_mask, [[True, False]])
@@ -162,7 +159,7 @@ def test_mask_of_the_call_and_of_keras():
     inputs = keras.Input((3,), dtype="int32")
     logits = keras.layers.Embedding(4, 2, mask_zero=True)(inputs)
     items = keras.Input((3, 2), dtype="bool")
-    sample = layers.RelaxCategorical(surrogate="objective")(logits, mask=items)
+    sample = layers.RelaxCategorical()(logits, mask=items)
     model = keras.Model([inputs, items], sample)
     allowed = np.array([[[1, 0]] * 3] * 3, bool)
     drawn = model([TOKENS, allowed])
@@ -176,7 +173,7 @@ def test_conditional_prior():
     x = np.array([[[1.0, 2.0], [0.0, 0.0]]], "float32")
     inputs, prior = keras.Input((None, 2)), keras.Input((None, 2))
     logits = keras.layers.Masking()(inputs)
-    sample = layers.RelaxBernoulli(inference="mode", surrogate="objective")(logits)
+    sample = layers.RelaxBernoulli(inference="mode")(logits)
     model = keras.Model([inputs, prior], layers.ConditionalPrior()(sample, logits, prior))
     p = np.full((1, 2, 2), 0.7, "float32")
     output = model([x, p])

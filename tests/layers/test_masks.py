@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned
+from tests.estimators.learned import set_learned, taught
 from tests.layers.mask_cases import CASES
 from tf_relax.estimators import Dlax, LeaveOneOut, Relax
 
@@ -34,11 +34,12 @@ def model_of(case, estimator, event):
     surrogate = tf_relax.surrogates.Sum(
         [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((4,), "tanh")]
     )
-    layer = case.make(surrogate=surrogate, temperature=0.7, scale=0.6, name="layer")
+    layer = case.make(name="layer")
     sample = keras.layers.Flatten()(layer(inputs, mask=mask))
-    kernel = keras.initializers.RandomNormal(stddev=1.0)
+    kernel = keras.initializers.RandomNormal(stddev=1.0, seed=7)
     output = keras.layers.Dense(1, kernel_initializer=kernel, name="output")(sample)
     model = tf_relax.RelaxModel([inputs, mask], output)
+    estimator = taught(estimator, surrogate, temperature=0.7, scale=0.6)
     model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model, spread=0.3)
     return model
@@ -140,12 +141,12 @@ FEWER = [
 def gradient_of(make, logits, noise, kernel, estimator, mask=None, dtype="float64"):
     """Estimate at given noise, with the objective of the samples of the items in `kernel`."""
     inputs = keras.Input(logits.shape[1:])
-    layer = make(surrogate="objective", temperature=0.5, scale=0.7)
+    layer = make()
     sample = layer(inputs, **({} if mask is None else {"mask": tf.constant(mask)}))
     output = keras.layers.EinsumDense("bn,n->b" if len(sample.shape) == 2 else "bmn,mn->b", ())
     model = tf_relax.RelaxModel(inputs, keras.layers.Reshape((1,))(output(sample)))
     output.kernel.assign(kernel)
-    model.compile("sgd", loss="mse", estimator=estimator)
+    model.compile("sgd", loss="mse", estimator=taught(estimator, "objective", 0.5, 0.7))
     y = np.full((len(logits), 1), 0.3)
     count = max(model.estimator.num_noises, model.estimator.num_passes)
     noise = noise[:count] if count > 1 else noise[0]
@@ -205,13 +206,13 @@ def test_units_that_are_certain_might_as_well_be_constants(estimator, rng):
     found, loss = gradient_of(make, certain, noise, kernel, estimator)
 
     inputs = keras.Input((2,))
-    sample = make(surrogate="objective", temperature=0.5, scale=0.7)(inputs)
+    sample = make()(inputs)
     output = keras.layers.Dense(1)
     model = tf_relax.RelaxModel(inputs, output(sample))
     output.set_weights(
         [kernel[[0, 2], np.newaxis], np.array([0.2])]
     )  # the fourth unit is always on
-    model.compile("sgd", loss="mse", estimator=estimator)
+    model.compile("sgd", loss="mse", estimator=taught(estimator, "objective", 0.5, 0.7))
     count = max(model.estimator.num_noises, model.estimator.num_passes)
     free = noise[:count, :, [0, 2]] if count > 1 else noise[0][:, [0, 2]]
     result = model.differentiate(

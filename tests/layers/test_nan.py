@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tf_relax
+from tests.estimators.learned import taught
 from tests.relaxations.families import FAMILIES
 from tf_relax import layers, losses
 
@@ -30,14 +31,12 @@ LAYERS = {
 def model_of(make, event, estimator, **arguments):
     inputs = keras.Input((2,))
     logits = keras.layers.Dense(int(np.prod(event)), name="encoder")(inputs)
-    sample = make(surrogate="network", name="layer", **arguments)(
-        keras.layers.Reshape(event)(logits)
-    )
+    sample = make(name="layer", **arguments)(keras.layers.Reshape(event)(logits))
     if sample.dtype == "int32":
         sample = keras.layers.Rescaling(1.0)(sample)
     outputs = keras.layers.Dense(1)(keras.layers.Flatten()(sample))
     model = tf_relax.RelaxModel(inputs, outputs)
-    model.compile("sgd", loss="mse", estimator=estimator)
+    model.compile("sgd", loss="mse", estimator=taught(estimator, "network"))
     return model
 
 
@@ -77,7 +76,7 @@ def test_training_stops_at_the_first_batch(estimator, mode):
         on_train_batch_end=lambda batch, logs: batches.append(batch)
     )
     model = model_of(lambda **a: layers.RelaxBernoulli(inference="mode", **a), (2,), estimator)
-    model.compile("sgd", loss="mse", estimator=estimator, **mode)
+    model.compile("sgd", loss="mse", estimator=model.estimator, **mode)
     poison(model)
     history = model.fit(
         x, y, batch_size=2, epochs=2, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN(), count]
@@ -100,7 +99,7 @@ def test_a_gradient_that_is_not_finite_shows_in_the_loss():
     """Normal units whose deviation underflows have a score of infinity and a finite objective."""
     inputs = keras.Input((1,))
     parameters = keras.layers.Dense(2, kernel_initializer="zeros", name="parameters")(inputs)
-    model = tf_relax.RelaxModel(inputs, layers.RelaxNormal(surrogate="network")(parameters))
+    model = tf_relax.RelaxModel(inputs, layers.RelaxNormal()(parameters))
     model.compile("sgd", loss=losses.BlackBox(lambda y, z: z[:, 0] ** 2), estimator="reinforce")
     x = np.ones((4, 1), "float32")
     assert np.isfinite(model.train_on_batch(x, x))

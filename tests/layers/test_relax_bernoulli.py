@@ -10,10 +10,11 @@ import tensorflow as tf
 import tf_relax
 from tests import oracles
 from tf_relax import RelaxModel
+from tf_relax.estimators import Reinforce, Relax
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
 from tf_relax.sites import Record
-from tf_relax.surrogates import Network, Objective, Sum, is_surrogate_variable
+from tf_relax.surrogates import Network, is_surrogate_variable
 
 SHAPES = [(3,), (4, 5), (4, 2, 3), (2, 3, 2, 2), (1, 4)]
 
@@ -23,7 +24,7 @@ def sigmoid(a):
 
 
 def bernoulli(**arguments):
-    return RelaxBernoulli(**{"surrogate": "objective", "name": "code", **arguments})
+    return RelaxBernoulli(**{"name": "code", **arguments})
 
 
 def divergence(layer):
@@ -77,7 +78,10 @@ def test_only_the_output_has_the_compute_dtype(policy, compute, noise, globally)
     assert {tensor.dtype for tensor in tensors} == {tf.as_dtype(noise)}
     assert {v.dtype for v in layer.weights} == {noise}
     assert layer.losses[0].dtype == noise
-    value = layer.surrogate(site.z, site.logits, site.context)
+    state = Relax().build(layer, True)
+    state.build()
+    assert {v.dtype for v in state.variables} == {noise}
+    value = state.surrogate(site.z, site.logits, site.context)
     assert value.dtype == noise
 
 
@@ -328,9 +332,6 @@ CONFIGURATIONS = {
         "prior": "learned",
         "kl": "sampled",
         "kl_weight": 0.5,
-        "temperature": 0.3,
-        "scale": 0.7,
-        "surrogate": "network",
         "inference": "mean",
         "seed": 3,
         "check_numerics": True,
@@ -338,9 +339,9 @@ CONFIGURATIONS = {
         "dtype": "mixed_bfloat16",
         "trainable": False,
     },
-    "vector": {"prior": [0.5, -1.0, 0.25], "surrogate": "objective"},
-    "matrix": {"prior": np.zeros((2, 3)), "surrogate": Network(units=(3,), activation="tanh")},
-    "number": {"prior": 0.5, "surrogate": Sum([Objective(), Network(units=(2,))])},
+    "vector": {"prior": [0.5, -1.0, 0.25]},
+    "matrix": {"prior": np.zeros((2, 3))},
+    "number": {"prior": 0.5},
 }
 
 
@@ -351,9 +352,8 @@ def test_configuration(kind):
     again = keras.layers.deserialize(config)
     assert type(again) is RelaxBernoulli
     assert again.get_config() == layer.get_config()
-    assert type(again.surrogate) is type(layer.surrogate)
     for name, value in CONFIGURATIONS[kind].items():
-        if name not in ("surrogate", "prior", "dtype"):
+        if name not in ("prior", "dtype"):
             assert again.get_config()[name] == value
     assert again.dtype_policy == layer.dtype_policy
     for each in (layer, again):
@@ -368,30 +368,51 @@ def test_configuration_is_the_constructor():
     assert arguments <= set(RelaxBernoulli().get_config())
 
 
+def test_weights_are_the_prior_and_its_factor():
+    names = {}
+    for prior in (None, "uniform", "learned"):
+        layer = RelaxBernoulli(prior=prior)
+        layer.build((None, 3))
+        names[prior] = [{v.name for v in layer.weights}, {v.name for v in layer.trainable_weights}]
+    assert names == {
+        None: [set(), set()],
+        "uniform": [{"kl_weight"}, set()],
+        "learned": [{"kl_weight", "prior_logits"}, {"prior_logits"}],
+    }
+
+
 def test_default_temperature_and_scale():
     layer = RelaxBernoulli()
     layer.build((None, 3))
-    np.testing.assert_allclose(layer.temperature, 0.1, rtol=1e-6)
-    assert float(layer.scale.numpy()) == 1.0
-    assert {v.name for v in layer.non_trainable_variables} >= {"baseline"}
+    state = Relax().build(layer, True)
+    state.build()
+    np.testing.assert_allclose(state.temperature, 0.1, rtol=1e-6)
+    assert float(state.scale.numpy()) == 1.0
+    state = Reinforce(baseline="moving_average").build(layer, True)
+    state.build()
+    assert {v.name for v in state.non_trainable_variables} == {"mean"}
 
 
 def test_built_from_a_configuration_with_weights(tmp_path):
-    """Weights, seed state included, move between two models by file."""
+    """Weights, seed state and what is learned included, move between two models by file."""
 
     def build():
         inputs = keras.Input((3,))
-        return RelaxModel(inputs, RelaxBernoulli(prior="learned", kl_weight=0.5)(inputs))
+        model = RelaxModel(inputs, RelaxBernoulli(prior="learned", kl_weight=0.5)(inputs))
+        model.compile("sgd", "mse", estimator="relax")
+        return model
 
     model, other = build(), build()
     layer, again = model.layers[1], other.layers[1]
     layer.kl_weight.assign(0.75)
-    layer.log_temperature.assign(-1.0)
+    mine, theirs = model.estimator_state.by_layer[layer], other.estimator_state.by_layer[again]
+    mine.log_temperature.assign(-1.0)
     layer(tf.zeros((4, 3)), training=True)  # moves the seed on
     model.save_weights(tmp_path / "w.weights.h5")
     other.load_weights(tmp_path / "w.weights.h5")
-    for a, b in zip(layer.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for one, two in ((layer, again), (mine, theirs)):
+        for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(
         [np.asarray(layer(tf.zeros((8, 3)), training=True)) for _ in range(2)],
         [np.asarray(again(tf.zeros((8, 3)), training=True)) for _ in range(2)],
@@ -402,10 +423,12 @@ def test_built_from_a_configuration_with_weights(tmp_path):
 
 
 def test_context_reaches_the_network(rng):
-    layer = bernoulli(surrogate=Network(units=(2,), activation="tanh"))
+    network = Network(units=(2,), activation="tanh")
     inputs, other = keras.Input((3,)), keras.Input((2, 2))
-    model = RelaxModel([inputs, other], layer(inputs, context=other))
-    network = layer.surrogate
+    model = RelaxModel([inputs, other], bernoulli()(inputs, context=other))
+    estimator = Relax(surrogate=network)
+    model.compile("sgd", BernoulliNLL(), estimator=estimator, run_eagerly=True)
+    assert model.estimator_state["code"].surrogate is network
     network.set_weights([rng.normal(size=w.shape) for w in network.get_weights()])
     z, logits, context = (
         tf.constant(rng.normal(size=shape), "float32") for shape in ((4, 3), (4, 3), (4, 2, 2))
@@ -414,17 +437,23 @@ def test_context_reaches_the_network(rng):
     assert value.shape == (4,)
     for changed in ((z + 1, logits, context), (z, logits + 1, context), (z, logits, context + 1)):
         assert (np.asarray(network(*changed)) != value).all()
-    model.compile("sgd", BernoulliNLL(), run_eagerly=True)
     before = network.get_weights()
     model.fit([logits.numpy(), context.numpy()], np.ones((4, 3)), verbose=0)
     assert any((a != b).any() for a, b in zip(before, network.get_weights(), strict=True))
 
 
 def test_surrogate_variables_are_marked_and_the_prior_is_not():
+    inputs = keras.Input((3,))
     layer = RelaxBernoulli(prior="learned", name="code")
-    layer.build((None, 3))
-    unmarked = {v.name for v in layer.trainable_variables if not is_surrogate_variable(v)}
-    assert unmarked == {"prior_logits"}
+    model = RelaxModel(inputs, layer(inputs))
+    model.compile("sgd", BernoulliNLL(), estimator="relax")
+    assert [v.name for v in layer.trainable_variables] == ["prior_logits"]
+    unmarked = [v for v in model.trained_variables if not is_surrogate_variable(v)]
+    assert [v.name for v in unmarked] == ["prior_logits"]
+    marked = [v for v in model.trained_variables if is_surrogate_variable(v)]
+    learned = model.estimator_state["code"].trainable_variables
+    assert [id(v) for v in marked] == [id(v) for v in learned]
+    assert {v.name for v in learned} >= {"log_temperature", "scale", "intercept"}
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -438,3 +467,4 @@ def test_training_far_out_stays_finite(sign):
     history = model.fit(x, np.abs(x), epochs=5, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert all(np.isfinite(v.numpy()).all() for v in model.estimator_state.variables)

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests import oracles
+from tests.estimators.learned import taught
 from tf_relax import RelaxModel, estimators, relaxations, surrogates
 from tf_relax.layers import GumbelSinkhorn, RelaxSample, Rounding
 from tf_relax.sites import Record
@@ -123,7 +124,9 @@ def moments(model, seed, target=TARGET):
     """Mean of the gradient, and its standard error."""
     for layer in model.stochastic_layers:
         layer.seed_generator.state.assign([seed, 5])
-        for variable in layer.surrogate.trainable_variables:  # anything will do
+        surrogate = getattr(model.estimator_state[layer.name], "surrogate", None)
+        for variable in [] if surrogate is None else surrogate.trainable_variables:
+            # Anything will do.
             variable.assign(0.05 * np.random.default_rng(1).standard_normal(variable.shape))
     g = per_example(model, target)
     return g.mean(axis=0), g.std(axis=0) / np.sqrt(len(g))
@@ -137,8 +140,8 @@ def repeated(a, rows):
 
 
 def check(make, size, estimator, seed, rows=50_000, **options):
-    model = model_of(RelaxSample(make, scale=0.6, **options), repeated(A[size], rows))
-    model.compile("sgd", "mse", estimator=estimator)
+    model = model_of(RelaxSample(make, **options), repeated(A[size], rows))
+    model.compile("sgd", "mse", estimator=taught(estimator, scale=0.6))
     found, error = moments(model, seed)
     exact = exact_gradient(make, size)
     assert np.abs(exact).max() > 0.01
@@ -176,9 +179,8 @@ def test_laplace_by_quadrature(estimator, monkeypatch, float64):
         return relaxations.Draw(noise=noise, z=b, b=b)
 
     monkeypatch.setattr(relaxations.Distribution, "sample", sample)
-    layer = RelaxSample(laplace, surrogate="objective", scale=0.6)
-    model = model_of(layer, repeated(A[2], len(eps)))
-    model.compile("sgd", "mse", estimator=estimator)
+    model = model_of(RelaxSample(laplace), repeated(A[2], len(eps)))
+    model.compile("sgd", "mse", estimator=taught(estimator, "objective", scale=0.6))
     found = weights @ per_example(model, TARGET)
     np.testing.assert_allclose(found, exact_gradient(laplace, 2), atol=1e-9)
 
@@ -334,7 +336,8 @@ def test_matchings_of_two(kind, estimator, seed, float64):
     event, exact = ((2, 2), exact_sinkhorn) if kind is GumbelSinkhorn else ((2, 4), exact_rounding)
     a = np.random.default_rng(2).normal(size=event)
     chosen = surrogate() if kind is GumbelSinkhorn else "network"
-    model = matching_model(kind(surrogate=chosen, scale=0.5), repeated(a, 50_000), estimator)
+    estimator = taught(estimator, chosen, scale=0.5)
+    model = matching_model(kind(), repeated(a, 50_000), estimator)
     found, error = moments(model, seed)
     truth = exact(a)
     assert np.abs(truth).max() > 5 * error.max()
@@ -355,8 +358,8 @@ def test_matchings_of_three(seed, float64):
         g = (cost[best] - cost.mean())[:, None] * (1 - np.exp(-noise))
         first, second = first + g.mean(axis=0) / draws, second + (g**2).mean(axis=0) / draws
     reference_error = np.sqrt((second - first**2) / (draws * 200_000)).reshape(3, 3)
-    layer = GumbelSinkhorn(surrogate=surrogate(), scale=0.5)
-    model = matching_model(layer, repeated(a, 50_000), "dlax")
+    estimator = estimators.Dlax(surrogate=surrogate(), scale=0.5)
+    model = matching_model(GumbelSinkhorn(), repeated(a, 50_000), estimator)
     found, error = moments(model, seed)
     assert np.abs(first).max() > 5 * error.max()
     assert (np.abs(found - first.reshape(3, 3)) <= 6 * np.hypot(error, reference_error)).all()

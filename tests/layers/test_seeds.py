@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
+from tests.estimators.learned import taught
 from tf_relax.layers import RelaxBernoulli, RelaxCategorical, RelaxNormal
 
 ROWS = 4000
@@ -83,12 +84,12 @@ def chain(dropout):
     """Two bits with the same seed, the second drawn with the logits that the first gives it."""
     inputs = keras.Input((1,))
     hidden = keras.layers.Dense(1, kernel_initializer="ones", name="first")(inputs)
-    b_1 = RelaxBernoulli(seed=1, surrogate="objective", name="b_1")(hidden)
+    b_1 = RelaxBernoulli(seed=1, name="b_1")(hidden)
     if dropout:
         b_2 = keras.layers.Dropout(0.5, seed=1)(b_1)
     else:
         logits = keras.layers.Dense(1, kernel_initializer="ones")(b_1)
-        b_2 = RelaxBernoulli(seed=1, surrogate="objective", name="b_2")(logits)
+        b_2 = RelaxBernoulli(seed=1, name="b_2")(logits)
     parts = keras.layers.Concatenate()([b_1, b_2])
     weights = keras.initializers.Constant([[0.9], [0.6]])
     return tf_relax.RelaxModel(inputs, keras.layers.Dense(1, kernel_initializer=weights)(parts))
@@ -100,7 +101,7 @@ def test_gradient_of_a_chain(dropout, estimator):
     """The bias of first kernel against the sum over all outcomes, by six standard errors."""
     x, y = np.full((20_000, 1), 0.3, "float32"), np.full((20_000, 1), 0.2, "float32")
     model = chain(dropout)
-    model.compile("sgd", loss="mse", estimator=estimator)
+    model.compile("sgd", loss="mse", estimator=taught(estimator, "objective"))
     step = tf.function(lambda: model.differentiate(x, y).gradients[1][0], autograph=False)
     runs = [float(step()) for _ in range(12)]
     logit = tf.Variable(0.3)

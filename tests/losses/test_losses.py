@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.estimators.learned import taught
 from tf_relax import RelaxModel, estimators, losses
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL, BlackBox
@@ -132,7 +133,12 @@ class Recorder:
 def encoder(units=2):
     inputs = keras.Input((2,))
     logits = keras.layers.Dense(units, kernel_initializer="zeros")(inputs)
-    return RelaxModel(inputs, RelaxBernoulli(surrogate=Network(units=(4,)), seed=0)(logits))
+    return RelaxModel(inputs, RelaxBernoulli(seed=0)(logits))
+
+
+def small(estimator="relax"):
+    """An estimator with a small network, where it has one."""
+    return taught(estimator, Network(units=(4,)))
 
 
 @pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
@@ -140,7 +146,7 @@ def encoder(units=2):
 def test_black_box_is_asked_once_per_step_about_hard_samples(estimator, run_eagerly):
     cost = Recorder()
     model = encoder()
-    model.compile("sgd", BlackBox(cost), estimator=estimator, run_eagerly=run_eagerly)
+    model.compile("sgd", BlackBox(cost), estimator=small(estimator), run_eagerly=run_eagerly)
     x = np.ones((10, 2), "float32")
     history = model.fit(x, x, batch_size=4, verbose=0, shuffle=False)
     assert [len(call) for call in cost.calls] == [4, 4, 2]
@@ -155,7 +161,10 @@ def test_black_box_teaches_the_logits(estimator):
     """Two bits that ought to be one: 60 steps of 100 examples leave no doubt."""
     model = encoder()
     model.compile(
-        keras.optimizers.Adam(0.1), BlackBox(Recorder()), estimator=estimator, jit_compile=False
+        keras.optimizers.Adam(0.1),
+        BlackBox(Recorder()),
+        estimator=small(estimator),
+        jit_compile=False,
     )
     x = np.ones((6000, 2), "float32")
     model.fit(x, x, batch_size=100, verbose=0)
@@ -167,11 +176,13 @@ def test_black_box_beside_a_differentiable_loss(run_eagerly):
     """Replays see the differentiable part alone, the recorded pass the sum of both."""
     cost = Recorder()
     inputs = keras.Input((2,))
-    code = RelaxBernoulli(name="code", surrogate="objective")(keras.layers.Dense(2)(inputs))
+    code = RelaxBernoulli(name="code")(keras.layers.Dense(2)(inputs))
     outputs = {"code": keras.layers.Identity()(code), "image": keras.layers.Dense(2)(code)}
     model = RelaxModel(inputs, outputs)
     losses = {"code": BlackBox(cost), "image": "mse"}
-    model.compile("sgd", losses, loss_weights={"code": 3.0, "image": 1.0}, run_eagerly=run_eagerly)
+    estimator = estimators.Relax(surrogate="objective")
+    weights = {"code": 3.0, "image": 1.0}
+    model.compile("sgd", losses, loss_weights=weights, estimator=estimator, run_eagerly=run_eagerly)
     x = np.ones((4, 2), "float32")
     before = [v.numpy() for v in model.trained_variables]
     history = model.fit(x, {"code": x, "image": x}, batch_size=4, verbose=0).history
@@ -206,7 +217,10 @@ def test_evaluations_of_a_black_box(estimator, evaluations, run_eagerly):
     cost = Recorder()
     model = encoder()
     model.compile(
-        keras.optimizers.SGD(0.1), BlackBox(cost), estimator=estimator, run_eagerly=run_eagerly
+        keras.optimizers.SGD(0.1),
+        BlackBox(cost),
+        estimator=small(estimator),
+        run_eagerly=run_eagerly,
     )
     before = model.layers[1].get_weights()
     x = np.ones((64, 2), "float32")
@@ -219,12 +233,13 @@ def test_evaluations_of_a_black_box(estimator, evaluations, run_eagerly):
 
 def test_black_box_survives_saving(tmp_path):
     model = encoder()
-    model.compile("sgd", BlackBox(hamming, name="bits"))
+    model.compile("sgd", BlackBox(hamming, name="bits"), estimator=small())
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.loss.fn is hamming
     assert loaded.loss.name == "bits"
     assert loaded.jit_compile is False
+    assert loaded.estimator.surrogate.units == (4,)
     x = np.ones((4, 2), "float32")
     loaded.fit(x, x, verbose=0)
 
@@ -232,7 +247,7 @@ def test_black_box_survives_saving(tmp_path):
 def test_black_box_evaluates_and_predicts():
     cost = Recorder()
     model = encoder()
-    model.compile("sgd", BlackBox(cost))
+    model.compile("sgd", BlackBox(cost), estimator=small())
     x = np.ones((6, 2), "float32")
     value = model.evaluate(x, x, batch_size=3, verbose=0)
     assert [len(call) for call in cost.calls] == [3, 3]

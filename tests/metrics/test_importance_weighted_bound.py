@@ -127,9 +127,9 @@ def test_hierarchy_with_a_conditional_prior():
     """The prior of the first layer is a layer of its own: ``p(b_1 | b_2)``."""
     inputs = keras.Input((3,))
     a_1 = keras.layers.Dense(1, kernel_initializer="ones", name="a_1")(inputs)
-    b_1 = tf_relax.layers.RelaxBernoulli(surrogate="objective")(a_1)
+    b_1 = tf_relax.layers.RelaxBernoulli()(a_1)
     a_2 = keras.layers.Dense(1, kernel_initializer="ones", name="a_2")(b_1)
-    b_2 = tf_relax.layers.RelaxBernoulli(surrogate="objective")(a_2)
+    b_2 = tf_relax.layers.RelaxBernoulli()(a_2)
     prior = keras.layers.Dense(1, kernel_initializer="ones", name="prior")(b_2)
     b_1 = tf_relax.layers.ConditionalPrior()(b_1, a_1, prior)
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(3, name="pixels")(b_1))

@@ -10,7 +10,7 @@ from tf_relax.layers import RelaxBernoulli
 
 @pytest.fixture
 def layer():
-    layer = RelaxBernoulli(surrogate="objective", name="code")
+    layer = RelaxBernoulli(name="code")
     layer.build((None, 3))
     return layer
 

@@ -10,14 +10,11 @@ import tensorflow as tf
 
 import tf_relax
 from tf_relax import RelaxModel
+from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.sites import Record, current_handler, depends_on
 
 modes = pytest.mark.parametrize("mode", ["eager", "graph"])
-
-
-def bernoulli(**arguments):
-    return RelaxBernoulli(surrogate="objective", **arguments)
 
 
 def contents(site):
@@ -47,8 +44,8 @@ def recorded(model, x, mode, **arguments):
 
 def chain():
     inputs = keras.Input((3,))
-    code = bernoulli(name="first")(keras.layers.Dense(4)(inputs))
-    return keras.Model(inputs, bernoulli(name="second")(keras.layers.Dense(2)(code)))
+    code = RelaxBernoulli(name="first")(keras.layers.Dense(4)(inputs))
+    return keras.Model(inputs, RelaxBernoulli(name="second")(keras.layers.Dense(2)(code)))
 
 
 @pytest.fixture
@@ -79,7 +76,7 @@ def test_contents(mode, x):
 
 
 def test_layer_outside_of_a_model():
-    layer = bernoulli(name="code")
+    layer = RelaxBernoulli(name="code")
     context = np.arange(4.0).reshape(2, 2)
     with tf_relax.record() as sites:
         layer(tf.zeros((2, 3)), context=context, training=True)
@@ -92,19 +89,35 @@ def test_layer_outside_of_a_model():
 
 def test_nested_models_and_shared_layers():
     inner_inputs = keras.Input((2,))
-    inner_layer = bernoulli(name="inner")
+    inner_layer = RelaxBernoulli(name="inner")
     inner = keras.Model(inner_inputs, inner_layer(inner_inputs))
     inputs = keras.Input((2,))
-    model = RelaxModel(inputs, bernoulli(name="outer")(inner(inner(inputs))))
+    model = RelaxModel(inputs, RelaxBernoulli(name="outer")(inner(inner(inputs))))
     with tf_relax.record() as sites:
         model(tf.zeros((3, 2)), training=True)
     assert [site.name for site in sites] == ["inner", "inner[1]", "outer"]
     assert {site.layer for site in sites} == set(model.stochastic_layers)
 
 
+def test_sites_of_a_step_have_what_the_estimator_learned(x):
+    """A shared layer has one state; without an estimator there is none."""
+    first, second = RelaxBernoulli(name="first"), RelaxBernoulli(name="second")
+    inputs = keras.Input((3,))
+    model = RelaxModel(inputs, second(first(first(inputs))))
+    model.compile("sgd", "mse", estimator=Relax(surrogate="objective"))
+    sites = model.differentiate(x, tf.zeros((5, 3))).sites
+    states = [model.estimator_state[name] for name in ("first", "first", "second")]
+    assert [site.name for site in sites] == ["first", "first[1]", "second"]
+    assert all(site.state is state for site, state in zip(sites, states, strict=True))
+    assert states[0] is not states[2]
+    with tf_relax.record() as bare:
+        model(x, training=True)
+    assert [site.state for site in bare] == [None, None, None]
+
+
 def test_inference_is_recorded_where_it_samples():
     for inference, expected in (("sample", 1), ("mode", 0), ("mean", 0)):
-        layer = bernoulli(inference=inference)
+        layer = RelaxBernoulli(inference=inference)
         with tf_relax.record() as sites:
             layer(tf.zeros((2, 3)), training=False)
         assert len(sites) == expected
@@ -117,7 +130,7 @@ def test_z_tilde_is_drawn_from_noise_of_its_own(seed):
     """Given b it is logistic again: its mean absolute value at logit 0 is log 4, as that of z."""
     n = 20_000
     with tf_relax.record() as sites:
-        bernoulli(seed=seed)(tf.zeros((n, 1)), training=True)
+        RelaxBernoulli(seed=seed)(tf.zeros((n, 1)), training=True)
     z, z_tilde = (np.asarray(t)[:, 0] for t in (sites[0].z, sites[0].z_tilde))
     for values in (z, z_tilde):
         assert abs(abs(values).mean() - np.log(4)) < 5 * abs(values).std() / np.sqrt(n)
@@ -143,7 +156,7 @@ def test_given_noise_reproduces_the_pass(mode, x):
 
 @modes
 def test_given_conditional_noise(mode):
-    layer = bernoulli()
+    layer = RelaxBernoulli()
     logits = tf.constant([[1.0, -2.0, 0.5]])
     noise, conditional = [np.array([[0.5, 0.25, -3.0]])], [np.array([[0.1, -0.2, 4.0]])]
     arguments = {"noise": noise, "conditional_noise": conditional}
@@ -156,7 +169,7 @@ def test_given_conditional_noise(mode):
 
 
 def test_given_noise_leaves_the_seed_alone():
-    layer = bernoulli()
+    layer = RelaxBernoulli()
     state = layer.seed_generator.state.numpy().copy()
     noise = [tf.zeros((2, 3))]
     with tf_relax.record(noise=noise, conditional_noise=noise):
@@ -167,7 +180,7 @@ def test_given_noise_leaves_the_seed_alone():
 @pytest.mark.parametrize("noise", [[], [np.zeros((1, 3))], [np.zeros(3)]], ids=repr)
 def test_noise_that_does_not_fit(noise):
     """Noise that broadcasts would be shared by examples that ought to be independent."""
-    layer = bernoulli(name="code")
+    layer = RelaxBernoulli(name="code")
     with pytest.raises(ValueError, match=r"'code'.*noise"), tf_relax.record(noise=noise):
         layer(tf.ones((2, 3)), training=True)
 
@@ -176,8 +189,10 @@ def test_noise_that_does_not_fit(noise):
 def test_common_random_numbers_in_a_step(mode, x):
     """Two steps with the same noise have the same gradients; without it they differ."""
     inputs = keras.Input((3,))
-    model = RelaxModel(inputs, keras.layers.Dense(2)(bernoulli()(keras.layers.Dense(4)(inputs))))
-    model.compile("sgd", "mse")
+    model = RelaxModel(
+        inputs, keras.layers.Dense(2)(RelaxBernoulli()(keras.layers.Dense(4)(inputs)))
+    )
+    model.compile("sgd", "mse", estimator=Relax(surrogate="objective"))
     y = tf.zeros((5, 2))
     noise = [np.linspace(-2, 2, 20).reshape(5, 4)]
 
@@ -197,7 +212,7 @@ def test_common_random_numbers_in_a_step(mode, x):
 
 
 def test_handlers_nest_and_leave_after_exceptions():
-    layer = bernoulli()
+    layer = RelaxBernoulli()
     assert current_handler() is None
     outer, inner = tf_relax.record(), tf_relax.record()
     with outer as outer_sites:
@@ -213,7 +228,7 @@ def test_handlers_nest_and_leave_after_exceptions():
 
 
 def test_handlers_belong_to_their_thread():
-    layer = bernoulli()
+    layer = RelaxBernoulli()
     seen = []
     with tf_relax.record() as sites:
         thread = threading.Thread(target=lambda: seen.append(current_handler()))
@@ -241,7 +256,7 @@ def levels_of(function, mode):
     return levels
 
 
-A, B, C, D = (bernoulli(name=name) for name in "abcd")
+A, B, C, D = (RelaxBernoulli(name=name) for name in "abcd")
 
 
 def sequential(x):

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_relax import RelaxModel, RelaxOptimizer, surrogates
-from tf_relax.estimators import Reinforce, Relax
+from tests.estimators.learned import taught
+from tf_relax import RelaxModel, RelaxOptimizer, estimators, surrogates
+from tf_relax.estimators import Dlax, Nvil, Rebar, Reinforce, Relax
+from tf_relax.estimators.surrogate_value import network_value
 from tf_relax.layers import RelaxBernoulli, RelaxNormal
 from tf_relax.losses import BernoulliNLL
+from tf_relax.sites import Site
 from tf_relax.surrogates import KerasModel, Network, Objective, Sum, Surrogate
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
@@ -17,14 +20,15 @@ Y = (X[:, :2] > 0).astype("float32")
 modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
 
 
-def relax_model(surrogate, context=False, **arguments):
+def relax_model(surrogate="sum", context=False, **arguments):
     """Four units, three inputs, two targets."""
     inputs = keras.Input((3,))
-    layer = RelaxBernoulli(surrogate=surrogate, name="code", seed=0)
+    layer = RelaxBernoulli(name="code", seed=0)
     logits = keras.layers.Dense(4, name="encoder")(inputs)
     code = layer(logits, context=inputs) if context else layer(logits)
     model = RelaxModel(inputs, keras.layers.Dense(2, name="decoder")(code))
     arguments = {"run_eagerly": True, **arguments}
+    arguments.setdefault("estimator", Relax(surrogate=surrogate))
     model.compile(keras.optimizers.Adam(0.1), BernoulliNLL(), **arguments)
     return model
 
@@ -35,7 +39,7 @@ def fit(model, **arguments):
 
 def surrogate_of(model):
     (layer,) = model.stochastic_layers
-    return layer.surrogate
+    return model.estimator_state[layer.name].surrogate
 
 
 def critic(*sizes, outputs=1, name="critic"):
@@ -48,6 +52,11 @@ def critic(*sizes, outputs=1, name="critic"):
 
 def values(variables):
     return [v.numpy() for v in variables]
+
+
+def weights(model):
+    """Those of the model, and what its estimator has learned."""
+    return [*model.get_weights(), *values(model.estimator_state.variables)]
 
 
 def assert_all_change(model, variables):
@@ -79,7 +88,7 @@ def test_keras_model_trains_as_a_surrogate(sizes, looks_at, run_eagerly):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_model_that_was_not_built_is_built_with_the_layer(jit_compile):
+def test_model_that_was_not_built_is_built_by_compile(jit_compile):
     layers = [keras.layers.Dense(5, "tanh"), keras.layers.Dense(1)]
     model = relax_model(keras.Sequential(layers), run_eagerly=False, jit_compile=jit_compile)
     assert layers[0].kernel.shape == (4, 5)
@@ -144,7 +153,7 @@ def test_model_gets_z_and_then_what_it_looks_at_in_its_own_order():
 
 
 @pytest.mark.parametrize("context", [False, True])
-def test_keras_model_is_saved_with_its_layer(context, tmp_path):
+def test_keras_model_is_saved_with_its_estimator(context, tmp_path):
     model = relax_model(critic(4, 3) if context else critic(), context=context)
     fit(model)
     model.save(tmp_path / "model.keras")
@@ -158,7 +167,7 @@ def test_keras_model_is_saved_with_its_layer(context, tmp_path):
         if epoch:
             fit(model)
             fit(loaded)
-        for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        for a, b in zip(weights(model), weights(loaded), strict=True):
             np.testing.assert_array_equal(a, b)
         for a, b in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
@@ -168,7 +177,7 @@ def test_weights_of_the_surrogate_are_not_the_objective_s():
     """With the main learning rate at zero the surrogate alone moves."""
     model = relax_model(critic())
     pair = RelaxOptimizer(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1))
-    model.compile(pair, BernoulliNLL(), run_eagerly=True)
+    model.compile(pair, BernoulliNLL(), estimator=model.estimator, run_eagerly=True)
     others = [*model.get_layer("encoder").weights, *model.get_layer("decoder").weights]
     before = values(others)
     assert_all_change(model, surrogate_of(model).trainable_variables)
@@ -276,10 +285,10 @@ def test_labels_as_targets(rng):
     """One integer per example, which is cast."""
     inputs = keras.Input((3,))
     surrogate = Network(units=(5,), looks_at=("targets",), targets_shape=())
-    code = RelaxBernoulli(surrogate=surrogate)(keras.layers.Dense(4)(inputs))
+    code = RelaxBernoulli()(keras.layers.Dense(4)(inputs))
     model = RelaxModel(inputs, keras.layers.Dense(2)(code))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, run_eagerly=True)
+    model.compile("adam", loss, estimator=Relax(surrogate=surrogate), run_eagerly=True)
     history = model.fit(X, rng.integers(0, 2, size=8), verbose=0)
     assert np.isfinite(history.history["loss"]).all()
 
@@ -288,9 +297,9 @@ def test_labels_as_targets(rng):
 @pytest.mark.parametrize("kind", TARGETS)
 def test_step_without_targets(kind, run_eagerly):
     inputs = keras.Input((3,))
-    layer = RelaxBernoulli(surrogate=TARGETS[kind](), prior=[0.5], kl="sampled", name="code")
+    layer = RelaxBernoulli(prior=[0.5], kl="sampled", name="code")
     model = RelaxModel(inputs, layer(keras.layers.Dense(4)(inputs)))
-    model.compile("sgd", run_eagerly=run_eagerly)
+    model.compile("sgd", estimator=Relax(surrogate=TARGETS[kind]()), run_eagerly=run_eagerly)
     message = "RelaxBernoulli 'code' looks at the targets.*this step has none.*Pass `y`"
     with pytest.raises(ValueError, match=message):
         model.fit(X, verbose=0)
@@ -298,10 +307,10 @@ def test_step_without_targets(kind, run_eagerly):
 
 def test_step_with_several_targets():
     inputs = keras.Input((3,))
-    surrogate = TARGETS["network"]()
-    code = RelaxBernoulli(surrogate=surrogate, name="code")(keras.layers.Dense(4)(inputs))
+    code = RelaxBernoulli(name="code")(keras.layers.Dense(4)(inputs))
     model = RelaxModel(inputs, {name: keras.layers.Dense(2, name=name)(code) for name in "ab"})
-    model.compile("sgd", {"a": "mse", "b": "mse"}, run_eagerly=True)
+    estimator = Relax(surrogate=TARGETS["network"]())
+    model.compile("sgd", {"a": "mse", "b": "mse"}, estimator=estimator, run_eagerly=True)
     message = "RelaxBernoulli 'code' looks at the targets.*a single tensor"
     with pytest.raises(ValueError, match=message):
         model.fit(X, {"a": Y, "b": Y}, verbose=0)
@@ -315,6 +324,7 @@ def test_step_with_several_targets():
 def test_network_looks_at_what_it_declares_alone(looks_at, sees, rng):
     network = Network(units=(5,), looks_at=looks_at)
     model = relax_model(network, context=True)
+    assert surrogate_of(model) is network
     assert network.looks_at == sees
     for variable in network.variables:
         variable.assign(rng.normal(size=variable.shape))
@@ -325,11 +335,17 @@ def test_network_looks_at_what_it_declares_alone(looks_at, sees, rng):
         "context": tf.constant(X),
         "targets": tf.constant(Y),
     }
-    value = np.asarray(layer.surrogate_value(z, **given))
+    state = model.estimator_state["code"]
+
+    def value(z, logits, context, targets):
+        site = Site(layer, "code", logits, context, draw=None, state=state)
+        return np.asarray(network_value(site, z, targets))
+
+    first = value(z, **given)
     for name in given:
-        other = np.asarray(layer.surrogate_value(z, **{**given, name: given[name] + 1}))
-        assert (other != value).all() == (name in sees), name
-    assert (np.asarray(layer.surrogate_value(z + 1, **given)) != value).all()
+        other = value(z, **{**given, name: given[name] + 1})
+        assert (other != first).all() == (name in sees), name
+    assert (value(z + 1, **given) != first).all()
 
 
 @modes
@@ -351,7 +367,7 @@ def test_what_they_look_at_is_saved(kind, tmp_path):
     assert surrogate_of(loaded).looks_at == surrogate_of(model).looks_at
     fit(model)
     fit(loaded)
-    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+    for a, b in zip(weights(model), weights(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -399,16 +415,18 @@ def test_surrogate_of_the_user_gets_what_it_declares(make, run_eagerly, tmp_path
     assert_all_change(model, surrogate_of(model).trainable_variables)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+    for a, b in zip(weights(model), weights(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("layer_class", [RelaxBernoulli, RelaxNormal])
 def test_surrogates_are_built_for_the_shape_of_the_samples(layer_class):
     """Normal units have two parameters each."""
-    layer = layer_class(surrogate=Network(units=(5,), looks_at=("logits",)))
+    layer = layer_class()
     layer.build((None, 8))
-    shapes = [tuple(v.shape) for v in layer.surrogate.trainable_variables if len(v.shape) == 2]
+    state = Dlax(surrogate=Network(units=(5,), looks_at=("logits",))).build(layer, True)
+    state.build()
+    shapes = [tuple(v.shape) for v in state.surrogate.trainable_variables if len(v.shape) == 2]
     units = 4 if layer_class is RelaxNormal else 8
     assert sorted(shapes) == sorted([(units, 5), (8, 5), (5, 1)])
 
@@ -441,7 +459,7 @@ class Tells(RelaxModel):
         super().__init__()
         self.what = what
         self.encoder = keras.layers.Dense(4)
-        self.code = RelaxBernoulli(surrogate=Peeking(), name="code")
+        self.code = RelaxBernoulli(name="code")
         self.decoder = keras.layers.Dense(2)
 
     def build(self, input_shape):
@@ -481,12 +499,13 @@ def tells():
 def test_surrogate_that_sneaks_a_look_is_refused_in_a_graph(tells, what, estimator):
     model = tells(what)
     model.build((None, 3))
+    estimator = taught(estimator, Peeking())
     model.compile("sgd", BernoulliNLL(), estimator=estimator, jit_compile=False)
-    before = model.get_weights()
+    before = weights(model)
     message = "surrogate Peeking of RelaxBernoulli 'code' looks at the sample.*biased.*`looks_at`"
     with pytest.raises(ValueError, match=message):
         fit(model)
-    for a, b in zip(before, model.get_weights(), strict=True):
+    for a, b in zip(before, weights(model), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -494,7 +513,8 @@ def test_surrogate_that_sneaks_a_look_is_refused_in_a_graph(tells, what, estimat
 def test_surrogate_may_see_what_exists_before_the_sample(tells, what):
     model = tells(what)
     model.build((None, 3))
-    model.compile("sgd", BernoulliNLL(), jit_compile=False)
+    estimator = Relax(surrogate=Peeking())
+    model.compile("sgd", BernoulliNLL(), estimator=estimator, jit_compile=False)
     assert np.isfinite(fit(model).history["loss"]).all()
 
 
@@ -514,3 +534,91 @@ def test_surrogates_by_name():
 def test_unknown_surrogate(identifier):
     with pytest.raises(ValueError, match=r"Unknown surrogate.*\['network', 'objective', 'sum'\]"):
         surrogates.get(identifier)
+
+
+# ------------------------------------------------------------------------------ of an estimator
+
+
+CHOICES = {
+    "name": lambda: "network",
+    "network": lambda: Network(units=(3,), activation="tanh"),
+    "sum": lambda: Sum([Objective(), Network(units=(2,), activation="tanh")]),
+    "keras_model": critic,
+}
+
+
+@pytest.mark.parametrize("estimator", [Relax, Dlax, Nvil], ids=lambda e: e.__name__)
+@pytest.mark.parametrize("kind", CHOICES)
+def test_configuration_of_an_estimator(kind, estimator):
+    mine = estimator(surrogate=CHOICES[kind]())
+    theirs = estimators.deserialize(estimators.serialize(mine))
+    assert type(theirs) is estimator
+    assert estimators.serialize(theirs) == estimators.serialize(mine)
+    assert type(theirs.surrogate) is type(mine.surrogate)
+    layer = RelaxBernoulli()
+    layer.build((None, 4))
+    states = [each.build(layer, True) for each in (mine, theirs)]
+    for state in states:
+        state.build()
+    assert states[0].surrogate is not states[1].surrogate
+    signatures = [[(v.name, tuple(v.shape)) for v in state.variables] for state in states]
+    assert signatures[0] == signatures[1]
+
+
+@pytest.mark.parametrize("kind", CHOICES)
+def test_every_layer_has_a_surrogate_of_its_own(kind):
+    """An object serves the first; all have the shape of their own samples."""
+    chosen = CHOICES[kind]()
+    inputs = keras.Input((3,))
+    first = RelaxBernoulli(name="first")(keras.layers.Dense(4)(inputs))
+    second = RelaxBernoulli(name="second")(keras.layers.Dense(4)(first))
+    model = RelaxModel(inputs, keras.layers.Dense(2)(second))
+    model.compile("sgd", BernoulliNLL(), estimator=Relax(surrogate=chosen), run_eagerly=True)
+    one, two = (model.estimator_state[name].surrogate for name in ("first", "second"))
+    if isinstance(chosen, Surrogate):
+        assert one is chosen
+    assert type(one) is type(two)
+    assert not {id(v) for v in one.variables} & {id(v) for v in two.variables}
+    shapes = [[tuple(v.shape) for v in each.variables] for each in (one, two)]
+    assert shapes[0] == shapes[1]
+    fit(model)  # the last layer of a network starts at zero
+    for each in (one, two):
+        assert_all_change(model, each.trainable_variables)
+
+
+class Uncopyable(OfLogits):
+    """It does not say in its config what it is made of."""
+
+    def __init__(self, factor):
+        super().__init__()
+
+
+def test_surrogate_that_cannot_be_copied():
+    inputs = keras.Input((3,))
+    first = RelaxBernoulli(name="first")(keras.layers.Dense(4)(inputs))
+    second = RelaxBernoulli(name="second")(first)
+    model = RelaxModel(inputs, keras.layers.Dense(2)(second))
+    estimator = Relax(surrogate=Uncopyable(2))
+    message = "(?s)RelaxBernoulli 'second' needs a copy of the surrogate Uncopyable.*compile"
+    with pytest.raises(ValueError, match=message):
+        model.compile("sgd", BernoulliNLL(), estimator=estimator)
+    each = {name: Relax(surrogate=Uncopyable(2)) for name in ("first", "second")}
+    model.compile("sgd", BernoulliNLL(), estimator=each)
+    assert type(model.estimator_state["second"].surrogate) is Uncopyable
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("estimator", [Relax, Rebar, Dlax], ids=lambda e: e.__name__)
+def test_temperature_is_positive_and_finite(estimator, temperature):
+    message = f"{estimator.__name__}: `temperature` must be finite and above 0"
+    with pytest.raises(ValueError, match=message):
+        estimator(temperature=temperature)
+
+
+@pytest.mark.parametrize("estimator", [Relax, Rebar, Dlax], ids=lambda e: e.__name__)
+def test_initial_temperature_and_scale(estimator):
+    model = relax_model(estimator=estimator(temperature=0.3, scale=0.7))
+    state = model.estimator_state["code"]
+    np.testing.assert_allclose(state.temperature, 0.3, rtol=1e-6)
+    np.testing.assert_allclose(state.scale.numpy(), 0.7, rtol=1e-6)
+    assert_all_change(model, [state.log_temperature, state.scale])

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import tf_relax
 from tf_relax import RelaxModel, RelaxOptimizer, compat
+from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
@@ -21,7 +22,7 @@ Y = np.random.default_rng(1).standard_normal((4, 2)).astype("float32")
 
 
 def bernoulli(**options):
-    return RelaxBernoulli(**{"surrogate": "objective", "name": "code", **options})
+    return RelaxBernoulli(**{"name": "code", **options})
 
 
 def functional(cls=RelaxModel):
@@ -90,6 +91,8 @@ styles = pytest.mark.parametrize("style", STYLES)
 
 
 def compiled(model, optimizer="adam", loss="mse", **options):
+    if isinstance(model, RelaxModel):
+        options = {"estimator": Relax(surrogate="objective"), **options}
     model.compile(optimizer, loss, **{"run_eagerly": True, **options})
     return model
 
@@ -98,8 +101,13 @@ def fit(model, x=X, y=Y, **options):
     return model.fit(x, y, **{"verbose": 0, "shuffle": False, **options})
 
 
+def held(model):
+    """The variables of a compiled model, and what its estimator has learned."""
+    return [*model.variables, *model.estimator_state.variables]
+
+
 def assert_same_state(a, b):
-    for one, other in zip(a.variables, b.variables, strict=True):
+    for one, other in zip(held(a), held(b), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
 
 
@@ -146,7 +154,8 @@ from tf_relax import RelaxModel
 for model in models:
     assert isinstance(model, RelaxModel), type(model)
     model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
-    np.savez(f"{sys.argv[1]}-{type(model)._style.__name__}.npz", *model.get_weights())
+    weights = [v.numpy() for v in [*model.weights, *model.estimator_state.variables]]
+    np.savez(f"{sys.argv[1]}-{type(model)._style.__name__}.npz", *weights)
 """
 
 
@@ -159,8 +168,9 @@ def test_unpickling_in_a_new_process(tmp_path):
     for model in models:
         fit(model, np.ones((4, 3)), np.ones((4, 2)), shuffle=True)
         there = np.load(f"{path}-{type(model)._style.__name__}.npz")
-        for name, weight in zip(there.files, model.get_weights(), strict=True):
-            np.testing.assert_allclose(there[name], weight, rtol=1e-5, atol=1e-6)
+        weights = [*model.weights, *model.estimator_state.variables]
+        for name, weight in zip(there.files, weights, strict=True):
+            np.testing.assert_allclose(there[name], weight.numpy(), rtol=1e-5, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------ clones
@@ -289,19 +299,19 @@ def test_swap_ema_weights_of_one_optimizer_of_the_pair(averaged):
     model = compiled(functional(), RelaxOptimizer(*pair))
     for _ in range(2):
         model.train_on_batch(X, Y)
-    before, callback = model.get_weights(), keras.callbacks.SwapEMAWeights()
+    before, callback = [v.numpy() for v in held(model)], keras.callbacks.SwapEMAWeights()
     callback.set_model(model)
     callback.on_test_begin()
     swapped = [
         variable.path
-        for variable, old in zip(model.weights, before, strict=True)
+        for variable, old in zip(held(model), before, strict=True)
         if (variable.numpy() != old).any()
     ]
     assert any("decoder" in path for path in swapped) == (averaged == "main")
     assert any("log_temperature" in path for path in swapped) == (averaged == "surrogate")
     callback.on_test_end()
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_allclose(old, new, rtol=1e-6)
+    for old, new in zip(before, held(model), strict=True):
+        np.testing.assert_allclose(old, new.numpy(), rtol=1e-6)
 
 
 def test_hook_moving_averages():
@@ -503,11 +513,12 @@ def test_legacy_hdf5_is_refused_before_a_file_is_touched(make, tmp_path):
         with pytest.raises(ValueError, match="HDF5"):
             keras.saving.save_model(model, tmp_path / "other.h5")
     model.save_weights(tmp_path / "model.weights.h5")
-    before = model.get_weights()
+    weights = [*model.weights, *model.estimator_state.variables]
+    before = [v.numpy() for v in weights]
     fit(model)
     model.load_weights(tmp_path / "model.weights.h5")
-    for a, b in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for a, b in zip(before, weights, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
     model.save(tmp_path / "model.keras")
 
 
@@ -540,14 +551,16 @@ unquantized = pytest.mark.filterwarnings("ignore:.*does not have a `quantize` me
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_quantized_models_are_saved_and_train_as_in_keras(optimizer, tmp_path):
     inputs = keras.Input((3,))
-    code = bernoulli(surrogate="network")(keras.layers.Dense(2, name="encoder")(inputs))
+    code = bernoulli()(keras.layers.Dense(2, name="encoder")(inputs))
     model = RelaxModel(inputs, keras.layers.Dense(2, name="decoder")(code))
-    fit(compiled(model, optimizer))
-    surrogate = model.get_layer("code").surrogate.get_weights()
+    fit(compiled(model, optimizer, estimator=Relax(surrogate="network")))
+    surrogate = model.estimator_state["code"].surrogate.get_weights()
+    assert surrogate
     model.quantize("int8")
     for name in ("encoder", "decoder"):
         assert model.get_layer(name).kernel.dtype == "int8"
-    for a, b in zip(surrogate, model.get_layer("code").surrogate.get_weights(), strict=True):
+    again = model.estimator_state["code"].surrogate.get_weights()
+    for a, b in zip(surrogate, again, strict=True):
         np.testing.assert_array_equal(a, b)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
@@ -570,10 +583,11 @@ def test_quantized_models_are_saved_and_train_as_in_keras(optimizer, tmp_path):
 )
 def test_layers_to_be_quantized_are_chosen_as_in_keras(filters):
     inputs = keras.Input((3,))
-    code = bernoulli(surrogate="network")(keras.layers.Dense(2, name="encoder")(inputs))
+    code = bernoulli()(keras.layers.Dense(2, name="encoder")(inputs))
     model = RelaxModel(inputs, keras.layers.Dense(2, name="decoder")(code))
+    compiled(model, estimator=Relax(surrogate="network"))
     model.quantize("int8", filters=filters)
-    quantized = {v.path for v in model.variables if v.dtype == "int8"}
+    quantized = {v.path for v in held(model) if v.dtype == "int8"}
     assert quantized == {"decoder/kernel"}
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_relax import RelaxModel
 from tf_relax.estimators import Estimate, Estimator
+from tf_relax.estimators.state import SurrogateState
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
 from tf_relax.training.objective import per_example_objective
@@ -397,10 +398,21 @@ def test_compute_loss_that_ignores_the_weights(loss, mode):
 
 
 class Spy(Estimator):
-    """An estimator that trains nothing and keeps what `look` returns."""
+    """An estimator that trains nothing and keeps what `look` returns.
 
-    def __init__(self, look=None):
+    At the default temperature the relaxed sample at its own z is the hard one, to the last bit.
+    """
+
+    def __init__(self, look=None, temperature=1e-8):
         self.look = look or (lambda one: one.f)
+        self.temperature = temperature
+
+    def build(self, layer, relaxable):
+        state = SurrogateState(
+            layer, surrogate=None, uses_objective=True, temperature=self.temperature, scale=1.0
+        )
+        state.trainable = False
+        return state
 
     def estimate(self, passes):
         (one,) = passes
@@ -434,38 +446,33 @@ def y(rng):
     return rng.normal(size=(5, 2)).astype("float32")
 
 
-def bernoulli(**arguments):
-    """Sharp enough that the relaxed sample at its own z is the hard one, to the last bit."""
-    return RelaxBernoulli(temperature=1e-8, surrogate="objective", **arguments)
-
-
 def chain(inputs):
-    code = bernoulli(prior="learned")(keras.layers.Dense(4)(inputs))
-    code = bernoulli(prior="uniform", kl="sampled")(keras.layers.Dense(3)(code))
+    code = RelaxBernoulli(prior="learned")(keras.layers.Dense(4)(inputs))
+    code = RelaxBernoulli(prior="uniform", kl="sampled")(keras.layers.Dense(3)(code))
     return keras.layers.Dense(2)(code)
 
 
 def side_by_side(inputs):
-    left = bernoulli(prior="uniform")(keras.layers.Dense(4)(inputs))
-    right = bernoulli()(keras.layers.Dense(3)(inputs))
+    left = RelaxBernoulli(prior="uniform")(keras.layers.Dense(4)(inputs))
+    right = RelaxBernoulli()(keras.layers.Dense(3)(inputs))
     return keras.layers.Dense(2)(keras.layers.Concatenate()([left, right]))
 
 
 def shared(inputs):
-    layer = bernoulli(prior="uniform")
+    layer = RelaxBernoulli(prior="uniform")
     code = layer(keras.layers.Dense(4)(inputs))
     return keras.layers.Dense(2)(layer(keras.layers.Dense(4)(code)))
 
 
 def dropout(inputs):
     hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(8)(inputs))
-    code = keras.layers.Dropout(0.5)(bernoulli()(keras.layers.Dense(8)(hidden)))
+    code = keras.layers.Dropout(0.5)(RelaxBernoulli()(keras.layers.Dense(8)(hidden)))
     code = keras.layers.GaussianNoise(1.0)(code)
     return keras.layers.Dense(2)(code)
 
 
 def batch_statistics(inputs):
-    code = bernoulli()(keras.layers.BatchNormalization()(keras.layers.Dense(4)(inputs)))
+    code = RelaxBernoulli()(keras.layers.BatchNormalization()(keras.layers.Dense(4)(inputs)))
     return keras.layers.Dense(2)(keras.layers.BatchNormalization()(code))
 
 
@@ -521,9 +528,9 @@ def test_passes_are_independent_runs_of_the_same_model(mode, rng):
     """Dropout masks and the logits of the first layer repeat, samples do not."""
     inputs = keras.Input((3,))
     hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(8)(inputs))
-    first = bernoulli()(keras.layers.Dense(16)(hidden))
+    first = RelaxBernoulli()(keras.layers.Dense(16)(hidden))
     dense = keras.layers.Dense(2)
-    outputs = keras.layers.Dropout(0.5)(bernoulli()(dense(first)))
+    outputs = keras.layers.Dropout(0.5)(RelaxBernoulli()(dense(first)))
     model = RelaxModel(inputs, outputs)
     model.compile("sgd", loss="mse", estimator=Passages())
     x, y = rng.normal(size=(64, 3)), rng.normal(size=(64, 2))
@@ -546,7 +553,7 @@ def test_passes_are_independent_runs_of_the_same_model(mode, rng):
 @modes
 def test_derivative_at_the_samples(mode, x, y):
     inputs = keras.Input((3,))
-    code = bernoulli(prior="uniform")(keras.layers.Dense(4)(inputs))
+    code = RelaxBernoulli(prior="uniform")(keras.layers.Dense(4)(inputs))
     decoder = keras.layers.Dense(2)
     model = RelaxModel(inputs, decoder(code))
     model.compile(
@@ -563,7 +570,7 @@ def test_means_pass_through_all_later_layers(mode, x, y):
     dense = [keras.layers.Dense(2) for _ in range(2)]
     value = inputs
     for linear in dense:
-        value = bernoulli()(linear(value))
+        value = RelaxBernoulli()(linear(value))
     model = RelaxModel(inputs, value)
 
     def means(one):
@@ -583,7 +590,9 @@ def test_means_pass_through_all_later_layers(mode, x, y):
 @modes
 def test_objective_of_a_step_is_the_loss_at_its_outputs(mode, x, y):
     inputs = keras.Input((3,))
-    code = bernoulli(prior="uniform", kl_weight=0.5)(keras.layers.Dense(4, name="code")(inputs))
+    code = RelaxBernoulli(prior="uniform", kl_weight=0.5)(
+        keras.layers.Dense(4, name="code")(inputs)
+    )
     model = RelaxModel(inputs, keras.layers.Dense(2)(code))
     model.compile("sgd", loss="mse", loss_weights=2.0, estimator=Spy())
     weight = np.array([1.0, 0.0, 2.0, 1.0, 3.0], "float32")
@@ -618,7 +627,7 @@ def relaxed(z):
 @modes
 def test_replay_relaxes_a_level_and_what_depends_on_it_with_the_noise_of_the_pass(mode, x, y):
     """Three sites in a row against NumPy: hard before the level, given at it, recomputed after."""
-    layers = [RelaxBernoulli(temperature=0.5, surrogate="objective") for _ in range(3)]
+    layers = [RelaxBernoulli() for _ in range(3)]
     dense = [keras.layers.Dense(2) for _ in range(3)]
     inputs = keras.Input((3,))
     value = inputs
@@ -634,7 +643,7 @@ def test_replay_relaxes_a_level_and_what_depends_on_it_with_the_noise_of_the_pas
         values = [one.relaxed(level, [site.z + shift for site in level]) for level in levels]
         return values, [(site.z, site.b, site.draw.noise) for site in one.sites]
 
-    model.compile("sgd", loss="mse", estimator=Spy(replay_shifted))
+    model.compile("sgd", loss="mse", estimator=Spy(replay_shifted, 0.5))
     (replays, sites), _ = look(model, x, y, mode)
     assert len(replays) == 3
     for level, replayed in enumerate(replays):
@@ -650,10 +659,9 @@ def test_replay_relaxes_a_level_and_what_depends_on_it_with_the_noise_of_the_pas
 def test_replay_leaves_earlier_and_parallel_sites_as_they_must_be(mode, x, y):
     """The sum of a hard chain and a site beside it: only what is replayed may move."""
     inputs = keras.Input((3,))
-    kinds = {"temperature": 0.5, "surrogate": "objective"}
-    first = RelaxBernoulli(**kinds)(keras.layers.Dense(2)(inputs))
-    second = RelaxBernoulli(**kinds)(keras.layers.Dense(2)(first))
-    beside = RelaxBernoulli(**kinds)(keras.layers.Dense(2)(inputs))
+    first = RelaxBernoulli()(keras.layers.Dense(2)(inputs))
+    second = RelaxBernoulli()(keras.layers.Dense(2)(first))
+    beside = RelaxBernoulli()(keras.layers.Dense(2)(inputs))
     model = RelaxModel(inputs, {"first": first, "second": second, "beside": beside})
     outputs = []
 
@@ -671,7 +679,7 @@ def test_replay_leaves_earlier_and_parallel_sites_as_they_must_be(mode, x, y):
     model.compile(
         "sgd",
         loss=dict.fromkeys(names, keep_prediction),
-        estimator=Spy(last_level),
+        estimator=Spy(last_level, 0.5),
         run_eagerly=True,
     )
     step = run(
@@ -697,7 +705,7 @@ def test_replay_leaves_earlier_and_parallel_sites_as_they_must_be(mode, x, y):
 def test_dropout_is_fresh_in_every_step(mode):
     """The samples cannot differ at logits of 80, so what differs are the masks."""
     inputs = keras.Input((3,))
-    code = keras.layers.Dropout(0.5)(bernoulli()(80 * inputs))
+    code = keras.layers.Dropout(0.5)(RelaxBernoulli()(80 * inputs))
     model = RelaxModel(inputs, code)
     model.compile("sgd", loss="mse", estimator=Spy(replay_every_level))
     x = np.ones((20, 3), "float32")
@@ -731,7 +739,7 @@ def test_batch_statistics_move_once_per_step_and_as_in_keras(estimator, run_eage
         after = keras.layers.BatchNormalization(momentum=0.5, name="after")
         return model_class(inputs, after(sample(80 * before(inputs))))
 
-    model = build(RelaxModel, bernoulli())
+    model = build(RelaxModel, RelaxBernoulli())
     model.compile(keras.optimizers.SGD(0.0), "mse", estimator=estimator, run_eagerly=run_eagerly)
     stock = build(
         keras.Model, keras.layers.Lambda(lambda logits: keras.ops.cast(logits > 0, "float32"))
@@ -750,7 +758,9 @@ def test_class_weight_reaches_the_examples(mode, rng):
     x = rng.normal(size=(4, 3)).astype("float32")
     labels = np.array([0, 1, 1, 0])
     inputs = keras.Input((3,))
-    model = RelaxModel(inputs, keras.layers.Dense(2)(bernoulli()(keras.layers.Dense(2)(inputs))))
+    model = RelaxModel(
+        inputs, keras.layers.Dense(2)(RelaxBernoulli()(keras.layers.Dense(2)(inputs)))
+    )
     kept = tf.Variable(tf.zeros(4))
     kept_prediction = tf.Variable(tf.zeros((4, 2)))
 

@@ -15,16 +15,17 @@ import pytest
 import tensorflow as tf
 
 from tf_relax import RelaxModel, RelaxOptimizer, estimators
+from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
-from tf_relax.surrogates import Network
+from tf_relax.surrogates import Network, is_surrogate_variable
 
 X = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
 Y = (X > 0).astype("float32")
 
 
 def bernoulli(**arguments):
-    return RelaxBernoulli(**{"prior": "learned", "surrogate": "objective", **arguments})
+    return RelaxBernoulli(**{"prior": "learned", **arguments})
 
 
 def functional(model_class=RelaxModel, **arguments):
@@ -113,9 +114,21 @@ styles = pytest.mark.parametrize("style", STYLES)
 run_modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
 
 
-def compile_model(model, optimizer="adam", loss=None, **arguments):
+def relax(**arguments):
+    return Relax(**{"surrogate": "objective", **arguments})
+
+
+def with_surrogate(estimator, surrogate):
+    """The estimator with another surrogate, where it takes one."""
+    config = estimator.get_config()
+    return type(estimator).from_config(
+        {**config, "surrogate": surrogate} if "surrogate" in config else config
+    )
+
+
+def compile_model(model, optimizer="adam", loss=None, estimator=None, **arguments):
     arguments = arguments if arguments else {"run_eagerly": True}
-    model.compile(optimizer, loss or BernoulliNLL(), **arguments)
+    model.compile(optimizer, loss or BernoulliNLL(), estimator=estimator or relax(), **arguments)
     return model
 
 
@@ -135,6 +148,16 @@ def changed(before, after):
 
 def numpy(variables):
     return [variable.numpy() for variable in variables]
+
+
+def held(model):
+    """The weights of a compiled model, and what its estimator has learned."""
+    return [*model.weights, *model.estimator_state.variables]
+
+
+def assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 # ------------------------------------------------------------------------------ styles
@@ -277,6 +300,7 @@ def test_structured_inputs_and_outputs(run_eagerly):
         {"p": BernoulliNLL(), "q": "mse"},
         loss_weights={"p": 1.0, "q": 2.0},
         metrics={"q": ["mae"]},
+        estimator=relax(),
         run_eagerly=run_eagerly,
     )
     x, y = {"a": X, "b": X[:, :2]}, {"p": Y, "q": Y[:, :1]}
@@ -295,7 +319,7 @@ def test_losses_are_matched_with_outputs_by_name():
     labels = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     losses = {"z": BernoulliNLL(), "a": labels, "m": keras.losses.MeanSquaredError()}
     y = [Y, Y[:, 0].astype("int32"), Y[:, :1]]
-    model.compile("adam", losses, run_eagerly=True)
+    model.compile("adam", losses, estimator=relax(), run_eagerly=True)
     history = model.fit(X, y, batch_size=4, verbose=0).history
     assert set(history) == {"loss", "z_loss", "a_loss", "m_loss"}
     assert np.isfinite(list(history.values())).all()
@@ -313,9 +337,8 @@ def test_gradients_are_those_of_the_noise_in_every_way_to_run(arguments, rng):
     """The same noise makes eager, graph and XLA comparable, whose random numbers differ."""
     model = functional(name="code")
     compile_model(model, keras.optimizers.SGD(0.1), **arguments)
-    weights = [rng.normal(size=w.shape) for w in model.get_weights()]
     noise = [rng.normal(size=(4, 2)).astype("float32")]
-    model.set_weights(weights)
+    assign(held(model), [rng.normal(size=v.shape) for v in held(model)])
     expected = model.differentiate(tf.constant(X[:4]), tf.constant(Y[:4]), noise=noise)
 
     def step(x, y):
@@ -340,18 +363,17 @@ def test_compiled_training_loop():
 
 
 OBJECTIVE = {"log_temperature", "scale"}
-STEIN = {"inner_scale", "outer_scale", "stein/kernel", "stein/bias"}
 
 
 @pytest.mark.parametrize(
-    ("estimator", "surrogate"),
+    ("estimator", "learned"),
     [
         ("relax", OBJECTIVE | {"intercept"}),
         ("rebar", OBJECTIVE),
         ("dlax", OBJECTIVE | {"intercept"}),
         ("nvil", {"intercept"}),
-        ("double_cv", {"linear_scale"}),
-        ("rodeo", STEIN),
+        ("double_cv", {"alpha"}),
+        ("rodeo", {"inner_scale", "outer_scale", "kernel", "bias"}),
         ("reinforce", set()),
         ("concrete", set()),
         ("straight_through", set()),
@@ -359,24 +381,24 @@ STEIN = {"inner_scale", "outer_scale", "stein/kernel", "stein/bias"}
         ("disarm", set()),
     ],
 )
-def test_every_estimator_trains_its_own_variables_in_graph_mode(estimator, surrogate):
+def test_every_estimator_trains_its_own_variables_in_graph_mode(estimator, learned):
+    estimator = with_surrogate(estimators.get(estimator), "objective")
     model = compile_model(functional(), estimator=estimator, jit_compile=False)
-    before = numpy(model.trainable_variables)
+    state = model.estimator_state
+    both = (model.trainable_variables, state.trainable_variables)
+    before = [numpy(variables) for variables in both]
     with warnings.catch_warnings():
-        # Estimators without a surrogate leave its variables alone; Keras might mention that.
+        # Keras might mention variables that get no gradient.
         warnings.simplefilter("error")
         fit(model)
-    names = [short(v) for v in model.trainable_variables]
-    moved = changed(before, numpy(model.trainable_variables))
-    trained = {name for name, m in zip(names, moved, strict=True) if m}
-    assert trained == {"kernel", "bias", "prior_logits"} | surrogate
-    assert trained == {short(v) for v in model.trained_variables}
-
-
-def short(variable):
-    """The name of a variable, those in the network of a Stein surrogate set apart."""
-    inside = "/stein/" in variable.path and "scale" not in variable.name
-    return f"stein/{variable.name}" if inside else variable.name
+    trained = []
+    for variables, values in zip(both, before, strict=True):
+        moved = zip(variables, changed(values, numpy(variables)), strict=True)
+        trained.append({variable.name for variable, m in moved if m})
+    assert trained == [{"kernel", "bias", "prior_logits"}, learned]
+    assert {v.name for v in model.trained_variables} == trained[0] | trained[1]
+    assert not any(is_surrogate_variable(v) for v in model.weights)
+    assert all(is_surrogate_variable(v) for v in state.variables)
 
 
 # ------------------------------------------------------------------------------ the training loop
@@ -405,6 +427,7 @@ def test_history_shows_what_evaluate_shows(arguments, weighted):
         BernoulliNLL(),
         metrics=["mae", keras.metrics.MeanSquaredError(name="squares")],
         weighted_metrics=["mse"],
+        estimator=relax(),
         **arguments,
     )
     weight = np.arange(10.0) if weighted else None
@@ -432,13 +455,13 @@ def test_validation_data_and_validation_split():
 def test_validation_trains_nothing():
     model = compile_model(functional())
     fit(model)
-    before = model.get_weights()
+    before = numpy(held(model))
     moments = numpy(model.optimizer.variables)
     model.evaluate(X, Y, verbose=0)
     model.predict(X, verbose=0)
     model.test_on_batch(X, Y)
     model.predict_on_batch(X)
-    assert_same(model.get_weights(), before)
+    assert_same(numpy(held(model)), before)
     assert_same(numpy(model.optimizer.variables), moments)
 
 
@@ -465,11 +488,11 @@ def test_several_steps_per_execution_equal_single_ones(steps_per_execution):
         model = functional(seed=0)
         # Not Adam, whose first step is the sign of a gradient, and as large for rounding errors.
         optimizer = keras.optimizers.SGD(0.1)
-        model.compile(optimizer, BernoulliNLL(), steps_per_execution=steps, jit_compile=False)
+        compile_model(model, optimizer, steps_per_execution=steps, jit_compile=False)
         history = fit(model, epochs=2)
         assert np.isfinite(history["loss"]).all()
         assert int(model.optimizer.iterations.numpy()) == 6
-        weights.append(model.get_weights())
+        weights.append(numpy(held(model)))
     for a, b in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -482,17 +505,16 @@ def test_no_weight_is_written_before_the_last_replay_has_read_it():
     """
     model = functional(seed=0)
     optimizer = keras.optimizers.SGD(0.1)
-    model.compile(optimizer, BernoulliNLL(), steps_per_execution=2, jit_compile=False)
-    weights = model.get_weights()
+    compile_model(model, optimizer, steps_per_execution=2, jit_compile=False)
     (code,) = model.stochastic_layers
-    state = code.seed_generator.state.numpy()
+    variables = [*held(model), code.seed_generator.state]
+    values = numpy(variables)
     data = tf.data.Dataset.from_tensor_slices((X[:8], Y[:8])).batch(4)
     outcomes = set()
     for _ in range(300):
-        model.set_weights(weights)
-        code.seed_generator.state.assign(state)
+        assign(variables, values)
         model.fit(data, shuffle=False, verbose=0)
-        outcomes.add(b"".join(w.tobytes() for w in model.get_weights()))
+        outcomes.add(b"".join(w.tobytes() for w in numpy(held(model))))
     assert len(outcomes) == 1
 
 
@@ -518,7 +540,7 @@ def test_equal_seeds_train_alike(seed):
         keras.utils.set_random_seed(seed)
         model = compile_model(functional())
         fit(model, epochs=2, shuffle=True)
-        results.append(model.get_weights())
+        results.append(numpy(held(model)))
     assert_same(*results)
 
 
@@ -560,10 +582,10 @@ def test_a_pair_of_optimizers_is_used_as_it_is():
     pair = RelaxOptimizer(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1))
     model = compile_model(functional(), pair)
     assert model.optimizer is pair
-    before = numpy(model.trainable_variables)
+    before = numpy(model.trained_variables)
     fit(model)
-    paths = [v.path for v in model.trainable_variables]
-    moved = changed(before, numpy(model.trainable_variables))
+    paths = [v.path for v in model.trained_variables]
+    moved = changed(before, numpy(model.trained_variables))
     names = ("/log_temperature", "/scale", "/intercept")
     expected = {path for path in paths if path.endswith(names)}
     assert {path for path, m in zip(paths, moved, strict=True) if m} == expected
@@ -597,27 +619,29 @@ def test_everything_but_the_encoder_frozen():
     decoder, code = model.get_layer("decoder"), model.stochastic_layers[0]
     decoder.trainable = code.trainable = False
     compile_model(model)
-    frozen = numpy([*decoder.weights, *code.weights])
+    frozen_variables = [*decoder.weights, *code.weights, *model.estimator_state.variables]
+    assert len(frozen_variables) == 2 + 2 + 3  # dense layer, prior and its weight, surrogate
+    frozen = numpy(frozen_variables)
     before = numpy(model.trained_variables)
     assert len(before) == 2
     fit(model)
-    assert_same(numpy([*decoder.weights, *code.weights]), frozen)
+    assert_same(numpy(frozen_variables), frozen)
     assert all(changed(before, numpy(model.trained_variables)))
 
 
-def test_frozen_surrogate_beside_a_learned_prior():
-    model = functional(surrogate=Network(units=(2,)))
-    code = model.stochastic_layers[0]
-    code.surrogate.trainable = False
-    compile_model(model)
-    frozen, before = numpy(code.surrogate.weights), numpy(model.trainable_variables)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_frozen_surrogate_beside_a_learned_prior(when):
+    surrogate = Network(units=(2,))
+    surrogate.trainable = when == "after"
+    model = compile_model(functional(name="code"), estimator=relax(surrogate=surrogate))
+    assert model.estimator_state["code"].surrogate is surrogate
+    surrogate.trainable = False
+    frozen, before = numpy(surrogate.weights), numpy(model.trainable_variables)
+    assert frozen
+    assert model.estimator_state.trainable_variables == []
     fit(model)
-    assert_same(numpy(code.surrogate.weights), frozen)
-    moved = changed(before, numpy(model.trainable_variables))
-    names = [short(v) for v in model.trainable_variables]
-    # Without an objective in the surrogate its temperature and scale have nothing to do.
-    others = {"log_temperature", "scale", "linear_scale"} | STEIN
-    assert {n for n, m in zip(names, moved, strict=True) if not m} == others
+    assert_same(numpy(surrogate.weights), frozen)
+    assert all(changed(before, numpy(model.trainable_variables)))
 
 
 def test_a_layer_is_thawed_by_compiling_again():
@@ -640,19 +664,19 @@ def test_policies_train(policy, run_eagerly):
     keras.config.set_dtype_policy(policy)
     if policy == "float64":
         keras.config.set_floatx("float64")
-    model = functional(surrogate="sum")
-    compile_model(model, keras.optimizers.Adam(0.01), run_eagerly=run_eagerly, metrics=["mae"])
+    arguments = {"estimator": Relax(), "run_eagerly": run_eagerly, "metrics": ["mae"]}
+    model = compile_model(functional(), keras.optimizers.Adam(0.01), **arguments)
     if policy == "mixed_float16":
         assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         assert isinstance(model.optimizer.inner_optimizer, RelaxOptimizer)
     before = numpy(model.trained_variables)
     history = fit(model, epochs=3)
     assert np.isfinite(list(history.values())).all()
-    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert all(np.isfinite(w).all() for w in numpy(held(model)))
     assert all(changed(before, numpy(model.trained_variables)))
     compute = keras.config.dtype_policy().compute_dtype
     assert model(X).dtype == compute
-    assert {v.dtype for v in model.trainable_variables} == {
+    assert {v.dtype for v in model.trained_variables} == {
         "float64" if policy == "float64" else "float32"
     }
 
@@ -668,10 +692,9 @@ def test_gradients_under_policies_are_those_of_float32(policy, rtol, rng):
         keras.config.set_dtype_policy(name)
         if name == "float64":
             keras.config.set_floatx("float64")
-        model = functional(temperature=1.0)
-        weights = weights or [rng.normal(size=w.shape) for w in model.get_weights()]
-        model.set_weights(weights)
-        compile_model(model)
+        model = compile_model(functional(), estimator=relax(temperature=1.0))
+        weights = weights or [rng.normal(size=v.shape) for v in held(model)]
+        assign(held(model), weights)
         step = model.differentiate(tf.constant(X), tf.constant(Y), noise=noise)
         scale = float(model.optimizer.scale_loss(tf.constant(1.0)))
         assert scale == (2.0**15 if name == "mixed_float16" else 1.0)
@@ -685,9 +708,9 @@ def test_float64_policy_of_a_model_in_a_float32_world():
     """The dtype of the layers differs from the default float in which losses are computed."""
     inputs = keras.Input((3,), dtype="float64")
     encoder = keras.layers.Dense(2, dtype="float64")
-    code = bernoulli(dtype="float64", surrogate="sum", prior=None)(encoder(inputs))
+    code = bernoulli(dtype="float64", prior=None)(encoder(inputs))
     model = RelaxModel(inputs, keras.layers.Dense(3, dtype="float64")(code))
-    compile_model(model)
+    compile_model(model, estimator=Relax())
     before = numpy(model.trained_variables)
     fit(model)
     assert all(changed(before, numpy(model.trained_variables)))
@@ -708,9 +731,9 @@ def test_model_checkpoint(tmp_path):
     fit(model, epochs=2, validation_data=(X, Y), callbacks=[callback, weights_only])
     resumed = keras.saving.load_model(tmp_path / "1.keras")
     fit(resumed, validation_data=(X, Y))  # validation draws samples as well
-    assert_same(resumed.get_weights(), model.get_weights())
+    assert_same(numpy(held(resumed)), numpy(held(model)))
     other = compile_model(functional())
-    other.optimizer.build(other.trainable_variables)  # as in Keras: an unbuilt one is skipped
+    other.optimizer.build(other.trained_variables)  # as in Keras: an unbuilt one is skipped
     other.load_weights(tmp_path / "best.weights.h5")
 
 
@@ -763,11 +786,11 @@ def test_backup_and_restore(tmp_path):
     def make():
         return compile_model(functional(seed=0))
 
-    initial = make().get_weights()
+    initial = numpy(held(make()))
 
     def run(*callbacks, epochs=3):
         model = make()
-        model.set_weights(initial)
+        assign(held(model), initial)
         fit(model, epochs=epochs, callbacks=list(callbacks))
         return model
 
@@ -783,7 +806,7 @@ def test_backup_and_restore(tmp_path):
             keras.callbacks.LambdaCallback(on_epoch_begin=stop),
         )
     resumed = run(keras.callbacks.BackupAndRestore(backup))
-    assert_same(resumed.get_weights(), expected.get_weights())
+    assert_same(numpy(held(resumed)), numpy(held(expected)))
     assert_same(numpy(resumed.optimizer.variables), numpy(expected.optimizer.variables))
 
 
@@ -810,7 +833,7 @@ def configure(model):
         pair(),
         BernoulliNLL(),
         metrics=["mae"],
-        estimator=estimators.Relax(coupled=False),
+        estimator=relax(coupled=False),
         batch_coupled=False,
         run_eagerly=True,
     )
@@ -830,13 +853,13 @@ def describe(model):
         "relax_model": isinstance(model, RelaxModel),
         "sequential": isinstance(model, keras.Sequential),
         "layers": [type(layer).__name__ for layer in model.layers],
-        "variables": [v.name for v in model.variables],
+        "variables": [v.name for v in [*model.variables, *model.estimator_state.variables]],
     }
 
 
 def arrays(model):
     seeds = [layer.seed_generator.state for layer in model.stochastic_layers]
-    values = numpy([*model.weights, *model.optimizer.variables, *seeds])
+    values = numpy([*held(model), *model.optimizer.variables, *seeds])
     return {str(k): value for k, value in enumerate(values)}
 
 
@@ -968,11 +991,11 @@ def test_every_style_is_saved_and_loaded_in_one_process(style, tmp_path):
 def test_estimators_are_saved_with_all_that_they_learn(estimator, tmp_path):
     """Loaded, a model trains on exactly as the one that was saved."""
     samples = 3 if isinstance(estimator, estimators.Vimco) else None
-    model = functional(surrogate=Network(units=(3,)), seed=0)
+    model = functional(seed=0)
     model.compile(
         pair(),
         BernoulliNLL(),
-        estimator=estimator,
+        estimator=with_surrogate(estimator, Network(units=(3,), name="network")),
         importance_samples=samples,
         run_eagerly=True,
     )
@@ -980,7 +1003,7 @@ def test_estimators_are_saved_with_all_that_they_learn(estimator, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.estimator) is type(estimator)
-    assert repr(loaded.estimator) == repr(estimator)
+    assert repr(loaded.estimator) == repr(model.estimator)
     assert loaded.importance_samples == samples
     assert loaded.optimizer.built
     assert int(loaded.optimizer.iterations.numpy()) == 3
@@ -1001,7 +1024,7 @@ def test_estimators_are_saved_with_all_that_they_learn(estimator, tmp_path):
 def test_default_layers_are_saved(tmp_path):
     inputs = keras.Input((3,))
     model = RelaxModel(inputs, RelaxBernoulli()(inputs))
-    fit(compile_model(model))
+    fit(compile_model(model, estimator="relax"))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     # As JSON: a file makes lists of the tuples in the shapes that inner layers were built with.
@@ -1027,7 +1050,7 @@ def test_a_mixed_precision_model_is_saved(tmp_path):
     assert isinstance(loaded.optimizer, keras.optimizers.LossScaleOptimizer)
     fit(model)
     fit(loaded)
-    assert_same(loaded.get_weights(), model.get_weights())
+    assert_same(numpy(held(loaded)), numpy(held(model)))
     assert_same(numpy(loaded.optimizer.variables), numpy(model.optimizer.variables))
 
 

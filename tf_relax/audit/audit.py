@@ -17,7 +17,7 @@ from tf_relax import estimators as estimator_names
 from tf_relax.audit.moments import Moments, bias
 from tf_relax.audit.report import Report, Row
 from tf_relax.estimators import Estimator, Exact, Reinforce
-from tf_relax.surrogates import is_surrogate_variable
+from tf_relax.relaxations.capabilities import num_outcomes
 from tf_relax.training.batch import as_dense, as_tensors
 from tf_relax.training.differentiation import build_symbolically
 from tf_relax.training.passes import Step
@@ -90,9 +90,9 @@ def audit(
     for estimator in contestants.values():  # before any work is done
         with model.using(estimator):
             for layer in model.stochastic_layers:
-                estimator.check(layer)
+                estimator.part(layer).check(layer)
     build_symbolically(model, x)
-    trainable = model.trainable_variables
+    trainable = model.trained_variables
     before = [variable.numpy() for variable in trainable]
     with unchanged(moving_state(model)):
         try:
@@ -174,10 +174,10 @@ def _sites(model: Any, x: Any, y: Any) -> tuple[dict[str, list[keras.Variable]],
     with model.using(Reinforce()):
         step = Step(model, (x, y, None))
         sites = step.record().sites
-    own = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
+    own = model.trainable_variables
     result, outcomes = {}, 1.0
     for site in sites:
-        outcomes *= site.layer.relaxation.num_outcomes(site.logits.shape[1:]) or math.inf
+        outcomes *= num_outcomes(site.layer.relaxation, site.logits.shape[1:]) or math.inf
         gradients = step.tape.gradient(site.logits, [v.value for v in own])
         result[site.name] = [v for v, g in zip(own, gradients, strict=True) if g is not None]
     return result, outcomes
@@ -192,18 +192,21 @@ class _Draws:
         self.milliseconds = 0.0
         self.logits: dict[str, list[np.ndarray]] = {site: [] for site in weights}
         self.by_weight: dict[str, Moments] = {}
+        with model.using(estimator):
+            self.state = state = model.estimator_state
         # Paths of variables need not be unique.
-        key = {id(v): f"{k:06d}" for k, v in enumerate(model.trainable_variables)}
-        self.key = key
+        own = {id(v): f"{k:06d}" for k, v in enumerate(model.trainable_variables)}
+        learned = {id(v): f"{k:06d}" for k, v in enumerate(state.variables)}
+        self.key = own
 
         def draw() -> tuple[Any, Any, Any]:
-            with model.using(estimator):
+            with model.using(estimator, state):
                 step = model.differentiate(x, y)
             self.evaluations = step.evaluations
             pairs = list(zip(step.variables, step.gradients, strict=True))
             given = [(v, as_dense(g, v)) for v, g in pairs if g is not None]
-            of_weights = {key[id(v)]: g for v, g in given if not is_surrogate_variable(v)}
-            of_surrogates = {key[id(v)]: g for v, g in given if is_surrogate_variable(v)}
+            of_weights = {own[id(v)]: g for v, g in given if id(v) in own}
+            of_surrogates = {learned[id(v)]: g for v, g in given if id(v) in learned}
             return step.logit_gradients, of_weights, of_surrogates
 
         self.draw = tf.function(draw, jit_compile=bool(model.jit_compile), autograph=False)
@@ -213,7 +216,17 @@ class _Draws:
     def run(
         self, num_samples: int, surrogate_steps: int, learning_rate: float, progress: Any
     ) -> None:
-        """Fits the surrogates, then draws."""
+        """Fits the surrogates, then draws; what was learned is forgotten."""
+        before = [variable.numpy() for variable in self.state.variables]
+        try:
+            self._run(num_samples, surrogate_steps, learning_rate, progress)
+        finally:
+            for variable, value in zip(self.state.variables, before, strict=True):
+                variable.assign(value)
+
+    def _run(
+        self, num_samples: int, surrogate_steps: int, learning_rate: float, progress: Any
+    ) -> None:
         self._fit_surrogates(surrogate_steps, learning_rate, progress)
         self.draw()
         times = []
@@ -230,7 +243,7 @@ class _Draws:
         self.milliseconds = statistics.median(times)
 
     def _fit_surrogates(self, steps: int, learning_rate: float, progress: Any) -> None:
-        variables = {self.key[id(v)]: v for v in self.model.trainable_variables}
+        variables = {f"{k:06d}": v for k, v in enumerate(self.state.variables)}
         fitted = {key: variables[key] for key in self.draw()[2]} if steps else {}
         if not fitted:
             progress.add(steps)

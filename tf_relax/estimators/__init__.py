@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ from tf_relax.estimators.pathwise import (
     Reparameterization,
     StraightThrough,
 )
+from tf_relax.estimators.per_layer import PerLayer
 from tf_relax.estimators.rejection import RejectionReparameterization
 from tf_relax.estimators.rodeo import Rodeo
 from tf_relax.estimators.score_function import Reinforce
@@ -68,7 +70,7 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Estimator
 
 
 def get(identifier: Any) -> Estimator:
-    """Returns an estimator from its name, its configuration, or as it is.
+    """Returns an estimator from its name, its configuration, a mapping from layers, or as it is.
 
     Raises:
         ValueError: for a name that is not known; the message lists the known ones.
@@ -80,8 +82,10 @@ def get(identifier: Any) -> Estimator:
     """
     if isinstance(identifier, Estimator):
         return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
+    if isinstance(identifier, Mapping) and "class_name" in identifier:
+        return deserialize(dict(identifier))
+    if isinstance(identifier, Mapping):
+        return PerLayer({name: get(each) for name, each in identifier.items()})
     if isinstance(identifier, str) and identifier.lower() in _BY_NAME:
         return _BY_NAME[identifier.lower()]()
     raise ValueError(
@@ -106,6 +110,7 @@ __all__ = [
     "Nvil",
     "Pass",
     "Passes",
+    "PerLayer",
     "Rebar",
     "ReinMax",
     "Reinforce",

@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Passes, require_binary, times
+from tf_relax import rules
+from tf_relax.estimators.estimator import Estimate, Estimator, Passes
 from tf_relax.estimators.leave_one_out import check_samples
+from tf_relax.relaxations import BinaryUnits
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -28,14 +30,13 @@ class Arms(Estimator):
     Example:
 
     >>> Arms()
-    Arms(num_samples=4)
+    Arms()
     """
+
+    needs = (BinaryUnits,)
 
     def __init__(self, num_samples: int = 4):
         self.num_samples = self.num_noises = check_samples("Arms", num_samples)
-
-    def check(self, layer: Any) -> None:
-        require_binary(self, layer)
 
     def couple(self, noises: list[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
         # d ~ Dirichlet(1, ..., 1) from exponentials, and u_k = (1 - d_k)^(K-1) is uniform.
@@ -63,7 +64,7 @@ class Arms(Estimator):
                 a, relaxation = site.logits, site.layer.relaxation
                 draws = [site.draw, *(relaxation.sample(a, noise) for noise in site.noises[1:])]
                 terms = [
-                    times(f_k - f_mean, relaxation.score(a, draw))
+                    rules.score_function(relaxation, a, draw, f_k - f_mean)
                     for f_k, draw in zip(f, draws, strict=True)
                 ]
                 gradients[site] = tf.add_n(terms) / (len(f) - 1) / self._decorrelation(a)

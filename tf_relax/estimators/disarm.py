@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Passes, require_binary, times
+from tf_relax import rules
+from tf_relax.estimators.estimator import Estimate, Estimator, Passes
+from tf_relax.relaxations import BinaryUnits
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -24,10 +24,9 @@ class Disarm(Estimator):
     True
     """
 
-    num_noises = 2
+    needs = (BinaryUnits,)
 
-    def check(self, layer: Any) -> None:
-        require_binary(self, layer)
+    num_noises = 2
 
     def couple(self, noises: list[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
         return [noises[0], -noises[0]]
@@ -42,7 +41,7 @@ class Disarm(Estimator):
                 a, relaxation = site.logits, site.layer.relaxation
                 b_antithetic = relaxation.sample(a, site.noises[1]).b
                 weight = (site.b - b_antithetic) * tf.sigmoid(tf.abs(a))
-                gradients[site] = times(f_difference, weight) / 2
+                gradients[site] = rules.times(f_difference, weight) / 2
         # Below the last level both samples are samples of the model: all else may average them.
         objectives = [(0.5, one.objective), (0.5, objective)]
         return Estimate([[gradients[site] for site in one.sites]], objectives=objectives)

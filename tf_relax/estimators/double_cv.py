@@ -7,16 +7,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_relax import rules
 from tf_relax.estimators.estimator import (
     Estimate,
     Passes,
-    require_binary,
-    score,
-    squared_gradient,
-    times,
+    sampled,
 )
-from tf_relax.estimators.leave_one_out import IndependentSamples, leave_one_out, mean_of_others
-from tf_relax.relaxations.event import sum_event
+from tf_relax.estimators.leave_one_out import IndependentSamples
+from tf_relax.estimators.state import State
+from tf_relax.relaxations import BinaryUnits
+
+
+class LinearState(State):
+    """The factor ``alpha`` of the linear control variate, which starts at zero."""
+
+    def build(self, input_shape: Any = None) -> None:
+        self.alpha = self.learned("alpha", 0.0)
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -40,31 +46,30 @@ class DoubleCV(IndependentSamples):
     Example:
 
     >>> DoubleCV()
-    DoubleCV(num_samples=2)
+    DoubleCV()
     """
+
+    needs = (BinaryUnits,)
 
     needs_differentiable_objective = True
 
-    def check(self, layer: Any) -> None:
-        require_binary(self, layer)
-
-    def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
-        return [layer.linear_scale]
+    def build(self, layer: Any, relaxable: bool) -> LinearState:
+        return LinearState(layer)
 
     def estimate(self, passes: Passes) -> Estimate:
         f, c = [one.f for one in passes], [0.0 for _ in passes]
         derivatives = zip(*[one.derivative() for one in passes], strict=True)
-        v = [mean_of_others(site_derivatives) for site_derivatives in derivatives]
+        v = [rules.mean_of_others(site_derivatives) for site_derivatives in derivatives]
         mu = [[site.layer.relaxation.mean(site.logits) for site in one.sites] for one in passes]
         for k, one in enumerate(passes):
             for s, site in enumerate(one.sites):
-                linear = sum_event(v[s][k] * (site.b - mu[k][s]))
-                c[k] += site.layer.linear_scale * one.sites.signal(linear)
-        signals = leave_one_out([f_k + c_k for f_k, c_k in zip(f, c, strict=True)])
+                linear = rules.first_order(v[s][k], site.b, mu[k][s])
+                c[k] += site.state.alpha * one.sites.signal(linear)
+        signals = rules.leave_one_out([f_k + c_k for f_k, c_k in zip(f, c, strict=True)])
         gradients: list[list[tf.Tensor]] = [[] for _ in passes]
         for k, one in enumerate(passes):
             for s, site in enumerate(one.sites):
                 expected = site.layer.relaxation.mean_vjp(mu[k][s], v[s][k])
-                g = times(signals[k], score(site)) - site.layer.linear_scale * expected
+                g = rules.score_function(*sampled(site), signals[k]) - site.state.alpha * expected
                 gradients[k].append(g / len(passes))
-        return Estimate(gradients, surrogate_loss=squared_gradient(gradients))
+        return Estimate(gradients, surrogate_loss=rules.squared_gradient(gradients))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
-from tf_relax.relaxations.event import along_event, sum_event
+from tf_relax.estimators.needs import check_needs
+from tf_relax.estimators.state import State
+from tf_relax.relaxations import Discrete, Draw
 from tf_relax.sites import Site, Sites
 
 
@@ -80,16 +83,16 @@ class Estimate(NamedTuple):
 
     Attributes:
         gradients: per pass and per site, the estimate's share of ``d E[f_i] / d logits_i`` of every
-            example, shaped like the logits; `None` if the passes themselves were differentiable and
-            backpropagation does it.
-        surrogate_loss: scalar whose gradient trains the surrogates, or `None`.
+            example, shaped like the logits; `None`, for all sites or for one, if its samples were
+            differentiable and backpropagation does it.
+        surrogate_loss: scalar whose gradient trains the states, or `None`.
         updates: variables and the values that they take after the step.
         objectives: what deterministic weights descend, a sum of products: per-example weights,
             constants, and differentiable per-example objectives; `None` is the passes' own.
         passes: the passes that `gradients` belong to; `None` are those that were given.
     """
 
-    gradients: list[list[tf.Tensor]] | None
+    gradients: Sequence[Sequence[tf.Tensor | None]] | None
     surrogate_loss: tf.Tensor | None = None
     updates: Sequence[tuple[keras.Variable, tf.Tensor]] = ()
     objectives: Sequence[tuple[Any, tf.Tensor]] | None = None
@@ -99,15 +102,18 @@ class Estimate(NamedTuple):
 class Estimator(abc.ABC):
     """Strategy that turns recorded passes into gradients for the logits of every site.
 
-    Estimators own no variables: what they learn lives in the stochastic layers. They are given to
-    `RelaxModel.compile(estimator=...)` by name or as objects.
+    Estimators own no variables: what they learn for a stochastic layer is a state that `build`
+    makes and the compiled model holds; at every site of a pass it is `site.state`. They are given
+    to `RelaxModel.compile(estimator=...)` by name or as objects.
 
     Attributes:
+        needs: what the distribution of a layer has to offer, classes of `tf_relax.relaxations`.
         unbiased: whether the expectation of the estimate is the gradient of the expectation.
         needs_differentiable_objective: whether a black-box objective is refused.
         needs_deterministic_objective: whether an objective that draws random numbers of its own is
             refused.
         relaxes_samples: whether the recorded pass itself runs on relaxed samples.
+        works_on_all_layers: whether it cannot serve some of the layers of a model alone.
         importance_weighted: whether the estimator works with the importance-weighted objective,
             in which one value depends on the samples of all passes.
         num_passes: independent passes per step.
@@ -115,18 +121,27 @@ class Estimator(abc.ABC):
         num_z_tildes: samples of `z | b` per site.
     """
 
+    needs: tuple[type, ...] = (Discrete,)
     unbiased: bool = True
     needs_differentiable_objective: bool = False
     needs_deterministic_objective: bool = False
     relaxes_samples: bool = False
+    works_on_all_layers: bool = False
     importance_weighted: bool = False
     num_passes: int = 1
     num_noises: int = 1
     num_z_tildes: int = 0
 
+    def part(self, layer: Any) -> Estimator:
+        """Returns the estimator that serves a layer."""
+        return self
+
+    def check_layers(self, layers: Sequence[Any]) -> None:  # noqa: B027
+        """Raises a ValueError unless these are the layers that the estimator is for."""
+
     def check(self, layer: Any) -> None:
         """Raises a ValueError that names both if the estimator is not defined for a layer."""
-        require_discrete(self, layer)
+        check_needs(self, layer)
 
     def check_objective(self, importance_samples: int | None) -> None:
         """Raises a ValueError if the estimator does not work with the model's objective.
@@ -157,14 +172,21 @@ class Estimator(abc.ABC):
         """Returns what the layer gives to the rest of the model: by default the hard sample."""
         return tf.stop_gradient(site.layer.as_output(site.draw))
 
-    def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
-        """Returns the layer's variables that `surrogate_loss` trains.
+    def build(self, layer: Any, relaxable: bool) -> keras.Layer:
+        """Returns what is learned for a stochastic layer, as a Keras layer: by default nothing.
+
+        `surrogate_loss` trains its trainable variables. All of them exist once the compiled model
+        has called `build(None)` on it.
 
         Args:
-            layer: a stochastic layer.
-            relaxable: whether any part of the objective can be evaluated at relaxed samples.
+            layer: the stochastic layer, built: it has a `name`, a `relaxation`, a `noise_dtype` and
+                `shapes`.
+            relaxable: whether any part of the objective can be evaluated at relaxed samples of it.
+
+        Raises:
+            ValueError: if the estimator cannot work with that.
         """
-        return []
+        return State(layer)
 
     @abc.abstractmethod
     def estimate(self, passes: Passes) -> Estimate:
@@ -180,99 +202,21 @@ class Estimator(abc.ABC):
         return cls(**config)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
+        defaults = inspect.signature(type(self).__init__).parameters
+        arguments = {
+            name: getattr(self, name, value)
+            for name, value in self.get_config().items()
+            if name not in defaults or defaults[name].default != value
+        }
+        shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        return f"{type(self).__name__}({shown})"
 
 
-def require_discrete(estimator: Estimator, layer: Any) -> None:
-    """Raises a ValueError if the layer's samples are continuous."""
-    if not layer.relaxation.discrete:
-        raise ValueError(
-            f"{estimator} estimates gradients for discrete samples, and "
-            f"{type(layer).__name__} '{layer.name}' draws continuous ones. Use 'lax', "
-            "'reparameterization' or 'reinforce'."
-        )
-
-
-def require_binary(estimator: Estimator, layer: Any) -> None:
-    """Raises a ValueError if the layer's samples are not independent binary units."""
-    if not layer.relaxation.binary:
-        raise ValueError(
-            f"{estimator} is defined for independent binary units, which "
-            f"{type(layer).__name__} '{layer.name}' does not draw. Use 'relax' or "
-            "'leave_one_out' for other discrete layers, 'lax' or 'reinforce' for continuous ones."
-        )
-
-
-def require_conditional(estimator: Estimator, layer: Any) -> None:
-    """Raises a ValueError unless ``p(b | a)`` is known and ``z | b`` can be drawn."""
-    require_discrete(estimator, layer)
-    if not layer.relaxation.has_conditional:
-        raise ValueError(
-            f"{estimator} draws z given b, which is not known for {type(layer).__name__} "
-            f"'{layer.name}'. Use {_remedy(layer)} or 'leave_one_out'."
-        )
-
-
-def _remedy(layer: Any) -> str:
-    """Names the quietest unbiased estimator that goes with discrete samples."""
-    if layer.relaxation.has_conditional:
-        return "'relax'"
-    return "'dlax'" if layer.relaxation.has_relaxation else "'reinforce'"
-
-
-def require_relaxation(estimator: Estimator, layer: Any) -> None:
-    """Raises a ValueError if there is no z behind the layer's samples."""
-    if not layer.relaxation.has_relaxation:
-        raise ValueError(
-            f"{estimator} needs a relaxed sample with a derivative, which {type(layer).__name__} "
-            f"'{layer.name}' does not have. Use 'reinforce', 'leave_one_out' or 'nvil'."
-        )
-
-
-def require_mean(estimator: Estimator, layer: Any) -> None:
-    """Raises a ValueError unless the mean of the layer's samples is known."""
-    require_discrete(estimator, layer)
-    if not layer.relaxation.has_mean or not layer.relaxation.has_relaxation:
-        raise ValueError(
-            f"{estimator} needs the mean of the samples, which is not known for "
-            f"{type(layer).__name__} '{layer.name}'. Use {_remedy(layer)} or 'leave_one_out'."
-        )
-
-
-def require_continuous(estimator: Estimator, layer: Any) -> None:
-    """Raises a ValueError if the layer's samples are discrete."""
-    if layer.relaxation.discrete:
-        raise ValueError(
-            f"{estimator} differentiates the sample itself, and {type(layer).__name__} "
-            f"'{layer.name}' draws discrete ones. Use {_remedy(layer)}, or 'leave_one_out'."
-        )
-    require_relaxation(estimator, layer)
+def sampled(site: Site) -> tuple[Any, tf.Tensor, Draw]:
+    """Returns relaxation, logits and draw of a site, with which all `rules` begin."""
+    return site.layer.relaxation, site.logits, site.draw
 
 
 def score(site: Site) -> tf.Tensor:
     """Returns ``d log p(b | a) / da`` at a site."""
     return site.layer.relaxation.score(site.logits, site.draw)
-
-
-def times(signal: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Returns ``signal x`` for one number per example and `[batch, *event]`."""
-    return along_event(signal, x) * x
-
-
-def squared_gradient(gradients: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
-    r"""Objective of the surrogates, ``mean over examples of sum over units of g^2``.
-
-    As ``E[g]`` does not depend on phi, ``d Var(g)/d phi = E[d g^2/d phi]`` (Grathwohl et al. 2018,
-    equation 5). Squares are taken per example, before the batch is averaged: that is the variance
-    of one example's gradient, whatever the batch size. Where several passes share their logits,
-    their shares are summed first: it is the sum that the model trains on.
-
-    Args:
-        gradients: gradients with respect to the logits, `[batch, *event]`, per pass and site.
-
-    Returns:
-        A scalar.
-    """
-    totals = [tf.add_n(shares) for shares in zip(*gradients, strict=True)]
-    return tf.add_n([tf.reduce_mean(sum_event(tf.square(g))) for g in totals])

@@ -9,13 +9,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_relax import rules
 from tf_relax.estimators.estimator import (
     Estimate,
     Estimator,
     Passes,
-    score,
-    times,
+    sampled,
 )
+from tf_relax.relaxations import Items, KnownMean
+from tf_relax.relaxations.capabilities import num_outcomes
 from tf_relax.relaxations.event import sum_event
 
 
@@ -40,6 +42,7 @@ class Exact(Estimator):
     """
 
     needs_deterministic_objective = True
+    works_on_all_layers = True
 
     def __init__(self, max_outcomes: int = 64):
         if max_outcomes < 1:
@@ -66,7 +69,7 @@ class Exact(Estimator):
         p = [tf.where(whole, p_b, tf.constant(float("nan"), p_b.dtype)) for p_b in p]
         f_mean = tf.add_n([p_b * other.f for p_b, other in zip(p, forced, strict=True)])
         gradients = [
-            [times(p_b * (other.f - f_mean), score(site)) for site in other.sites]
+            [rules.score_function(*sampled(site), p_b * (other.f - f_mean)) for site in other.sites]
             for p_b, other in zip(p, forced, strict=True)
         ]
         objectives = [(p_b, other.objective) for p_b, other in zip(p, forced, strict=True)]
@@ -79,7 +82,7 @@ class Exact(Estimator):
             event = site.logits.shape[1:]
             count = None
             if event.is_fully_defined():
-                count = site.layer.relaxation.num_outcomes(event)
+                count = num_outcomes(site.layer.relaxation, event)
             if count is None:
                 raise ValueError(
                     f"Exact cannot enumerate {type(site.layer).__name__} '{site.name}', whose "
@@ -87,7 +90,8 @@ class Exact(Estimator):
                     "fixed size, and permutations, subsets and trees one at a time."
                 )
             relaxation = site.layer.relaxation
-            if site.mask is not None and relaxation.has_items and not relaxation.has_mean:
+            is_one_choice = isinstance(relaxation, KnownMean)
+            if site.mask is not None and isinstance(relaxation, Items) and not is_one_choice:
                 raise ValueError(
                     f"Exact enumerates samples with one number of choices, and the mask of "
                     f"{type(site.layer).__name__} '{site.name}' may leave examples with fewer. "

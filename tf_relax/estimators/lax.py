@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
+import tensorflow as tf
 
+from tf_relax import rules
 from tf_relax.estimators.estimator import (
     Estimate,
-    Estimator,
     Passes,
-    require_continuous,
-    require_relaxation,
-    score,
-    squared_gradient,
-    times,
+    sampled,
 )
-from tf_relax.estimators.surrogate_value import check_surrogate, surrogate_and_derivative
+from tf_relax.estimators.surrogate_value import SurrogateUser, surrogate_and_derivative
+from tf_relax.relaxations import Continuous, Relaxed
+from tf_relax.sites import Site
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class Dlax(Estimator):
+class Dlax(SurrogateUser):
     r"""``g = f(b) d log p(b|a)/da - c(z) d log p(z|a)/da + dc(z)/da``, unbiased.
 
     Grathwohl et al. (2018), equation 7: LAX for discrete b. It needs neither a sample of ``z | b``
     nor, in relaxations without a tractable ``p(b)``, its probability; where both exist,
-    `Relax` has less variance. ``c`` is the surrogate of the layer.
+    `Relax` has less variance.
+
+    Args:
+        surrogate: what ``c`` is made of: `"sum"` (the objective at relaxed samples plus a network),
+            `"objective"`, `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. An
+            object serves the first layer that it is used for, further ones get copies.
+        temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
+            relaxation's, 0.1 for most.
+        scale: initial factor of the objective at relaxed samples; learned.
+
+    Raises:
+        ValueError: for an unknown surrogate and a temperature that is not positive.
 
     Example:
 
@@ -33,44 +41,37 @@ class Dlax(Estimator):
     True
     """
 
-    def check(self, layer: Any) -> None:
-        require_relaxation(self, layer)  # for continuous samples it is LAX
-
-    def uses_objective(self, layer: Any) -> bool:
-        """Returns whether ``c`` contains ``scale f(relax(z, t))``."""
-        return layer.surrogate.uses_objective
-
-    def uses_network(self, layer: Any) -> bool:
-        """Returns whether ``c`` contains the layer's ``r(z)``."""
-        return True
-
-    def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
-        check_surrogate(layer, relaxable)
-        scale = [layer.scale] if not layer.relaxation.discrete else layer.objective_variables
-        objective = scale if relaxable and self.uses_objective(layer) else []
-        return [*objective, *layer.surrogate.trainable_variables]
+    needs: tuple[type, ...] = (Relaxed,)
 
     def estimate(self, passes: Passes) -> Estimate:
         (one,) = passes
         gradients = {}
         for level in one.sites.levels():
-            c, h = surrogate_and_derivative(self, one, level, [site.z for site in level])
+            c, h = surrogate_and_derivative(one, level, [site.z for site in level])
             for k, site in enumerate(level):
-                relaxation, a, draw = site.layer.relaxation, site.logits, site.draw
-                relaxed_score = relaxation.relaxed_score(a, draw)
-                gradients[site] = times(one.f, score(site)) - times(c[k], relaxed_score)
-                gradients[site] += relaxation.vjp(a, draw, h[k])
+                gradients[site] = self._gradient(site, one.f, c[k], h[k])
         g = [[gradients[site] for site in one.sites]]
-        return Estimate(g, surrogate_loss=squared_gradient(g))
+        return Estimate(g, surrogate_loss=rules.squared_gradient(g))
+
+    def _gradient(self, site: Site, f: tf.Tensor, c: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+        return rules.dlax(*sampled(site), f, c, h)
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Lax(Dlax):
     r"""``g = [f(b) - c(b)] d log p(b|a)/da + dc(b)/da``, for continuous b; unbiased.
 
-    Grathwohl et al. (2018), equation 6, with ``c`` the surrogate of the layer. With the objective
-    in the surrogate and a scale of 1 it starts from the reparameterised gradient; with
-    `surrogate="network"` it takes any black box.
+    Grathwohl et al. (2018), equation 6, with ``c`` a surrogate. With the objective in
+    it and a scale of 1 it starts from the reparameterised gradient; with `surrogate="network"` it
+    takes any black box.
+
+    Args:
+        surrogate: what ``c`` is made of, as for `Relax`.
+        temperature: no use for continuous samples, which are their own relaxation.
+        scale: initial factor of the objective; learned.
+
+    Raises:
+        ValueError: for an unknown surrogate.
 
     Example:
 
@@ -78,5 +79,7 @@ class Lax(Dlax):
     True
     """
 
-    def check(self, layer: Any) -> None:
-        require_continuous(self, layer)
+    needs = (Continuous, Relaxed)
+
+    def _gradient(self, site: Site, f: tf.Tensor, c: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+        return rules.lax(*sampled(site), f - c, h)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Passes, score, times
+from tf_relax import rules
+from tf_relax.estimators.estimator import Estimate, Estimator, Passes, sampled
 
 
 class IndependentSamples(Estimator):
@@ -48,30 +47,16 @@ class LeaveOneOut(IndependentSamples):
     LeaveOneOut(num_samples=4)
     """
 
-    def check(self, layer: Any) -> None:
-        pass  # every distribution has a score
+    needs = ()
 
     def estimate(self, passes: Passes) -> Estimate:
-        signals = leave_one_out([one.f for one in passes])
+        signals = rules.leave_one_out([one.f for one in passes])
         return Estimate(
             [
-                [times(signal, score(site)) / len(passes) for site in one.sites]
+                [rules.score_function(*sampled(site), signal) / len(passes) for site in one.sites]
                 for one, signal in zip(passes, signals, strict=True)
             ]
         )
-
-
-def leave_one_out(f: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns ``f_k - mean_{j != k} f_j`` for every k."""
-    return [f_k - others for f_k, others in zip(f, mean_of_others(f), strict=True)]
-
-
-def mean_of_others(x: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns ``mean_{j != k} x_j`` for every k."""
-    # Summed anew for every k: x_k taken off the sum of all would leave rounding errors of its size.
-    return [
-        tf.add_n([x_j for j, x_j in enumerate(x) if j != k]) / (len(x) - 1) for k in range(len(x))
-    ]
 
 
 def check_samples(name: str, num_samples: int, least: int = 2) -> int:

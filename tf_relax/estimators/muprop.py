@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
+from tf_relax import rules
 from tf_relax.estimators.estimator import (
     Estimate,
     Estimator,
     Passes,
-    require_mean,
-    score,
-    times,
+    sampled,
 )
-from tf_relax.relaxations.event import sum_event
+from tf_relax.relaxations import Discrete, KnownMean, Relaxed
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -32,10 +29,9 @@ class MuProp(Estimator):
     True
     """
 
-    needs_differentiable_objective = True
+    needs = (Discrete, KnownMean, Relaxed)
 
-    def check(self, layer: Any) -> None:
-        require_mean(self, layer)
+    needs_differentiable_objective = True
 
     def estimate(self, passes: Passes) -> Estimate:
         (one,) = passes
@@ -50,11 +46,11 @@ class MuProp(Estimator):
             derivative, pathwise = tape.gradient(f_mu, [mu, a], unconnected_gradients=zero)
             linear = tf.add_n(
                 [
-                    sum_event(d * (site.b - m))
+                    rules.first_order(d, site.b, m)
                     for site, d, m in zip(level, derivative, mu, strict=True)
                 ]
             )
             signal = one.f - f_mu - one.signal(linear)
             for site, p in zip(level, pathwise, strict=True):
-                gradients[site] = times(signal, score(site)) + p
+                gradients[site] = rules.score_function(*sampled(site), signal) + p
         return Estimate([[gradients[site] for site in one.sites]])

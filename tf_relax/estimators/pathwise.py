@@ -11,12 +11,9 @@ from tf_relax.estimators.estimator import (
     Estimate,
     Estimator,
     Passes,
-    require_continuous,
-    require_discrete,
-    require_mean,
-    require_relaxation,
 )
-from tf_relax.relaxations import Relaxation
+from tf_relax.estimators.surrogate_value import check_temperature
+from tf_relax.relaxations import Continuous, Discrete, KnownMean, MeanOfLogits, Relaxed
 from tf_relax.sites import Site
 
 
@@ -42,8 +39,7 @@ class Reparameterization(Pathwise):
     True
     """
 
-    def check(self, layer: Any) -> None:
-        require_continuous(self, layer)
+    needs = (Continuous, Relaxed)
 
     def output(self, site: Site) -> tf.Tensor:
         return site.layer.as_output(site.draw)
@@ -57,7 +53,7 @@ class Concrete(Pathwise):
     trains on relaxed samples; the loss that `fit` shows is the relaxed one.
 
     Args:
-        temperature: t; `None` takes the layer's, whose default, 0.1, suits surrogates.
+        temperature: t; `None` takes the relaxation's, which suits surrogates: 0.1 for most.
 
     Raises:
         ValueError: for a temperature that is not positive.
@@ -68,15 +64,14 @@ class Concrete(Pathwise):
     False
     """
 
+    needs = (Discrete, Relaxed)
+
     unbiased = False
     relaxes_samples = True
+    works_on_all_layers = True
 
     def __init__(self, temperature: float | None = 0.5):
-        self.temperature = _checked_temperature("Concrete", temperature)
-
-    def check(self, layer: Any) -> None:
-        require_discrete(self, layer)
-        require_relaxation(self, layer)
+        self.temperature = check_temperature("Concrete", temperature)
 
     def output(self, site: Site) -> tf.Tensor:
         y = site.layer.relaxation.pathwise(site.draw, temperature_of(site, self.temperature))
@@ -94,10 +89,11 @@ class StraightThrough(Pathwise):
 
     - `"mean"`: ``y = E[b]``, for Bernoulli units ``sigmoid(a)``;
     - `"identity"`: ``y = a``;
-    - `"relaxed"`: ``y = relax(z, t)`` with the layer's temperature.
+    - `"relaxed"`: ``y = relax(z, t)``.
 
     Args:
         backward: which stand-in to differentiate.
+        temperature: t of the relaxed one; `None` takes the relaxation's, 0.1 for most.
 
     Raises:
         ValueError: for an unknown stand-in.
@@ -110,17 +106,16 @@ class StraightThrough(Pathwise):
 
     unbiased = False
 
-    def __init__(self, backward: str = "mean"):
+    def __init__(self, backward: str = "mean", temperature: float | None = None):
         if backward not in ("mean", "identity", "relaxed"):
             raise ValueError(
                 "StraightThrough: `backward` must be 'mean', 'identity' or 'relaxed'. "
                 f"Received: {backward!r}"
             )
         self.backward = backward
-
-    def check(self, layer: Any) -> None:
-        (require_mean if self.backward == "mean" else require_relaxation)(self, layer)
-        require_discrete(self, layer)
+        need = KnownMean if backward == "mean" else Relaxed
+        self.needs = (need, Relaxed, Discrete)
+        self.temperature = check_temperature("StraightThrough", temperature)
 
     def output(self, site: Site) -> tf.Tensor:
         relaxation = site.layer.relaxation
@@ -135,11 +130,11 @@ class StraightThrough(Pathwise):
                     f"{site.b.shape}. Use backward='relaxed'."
                 )
         else:
-            y = relaxation.pathwise(site.draw, temperature_of(site, None))
+            y = relaxation.pathwise(site.draw, temperature_of(site, self.temperature))
         return straight_through(site, y)
 
     def get_config(self) -> dict[str, Any]:
-        return {"backward": self.backward}
+        return {"backward": self.backward, "temperature": self.temperature}
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -149,7 +144,7 @@ class GumbelStraightThrough(Pathwise):
     Straight-through Gumbel-softmax, Jang et al. (2016), section 2.2.
 
     Args:
-        temperature: t; `None` takes the layer's, whose default, 0.1, suits surrogates.
+        temperature: t; `None` takes the relaxation's, which suits surrogates: 0.1 for most.
 
     Raises:
         ValueError: for a temperature that is not positive.
@@ -157,17 +152,15 @@ class GumbelStraightThrough(Pathwise):
     Example:
 
     >>> GumbelStraightThrough()
-    GumbelStraightThrough(temperature=1.0)
+    GumbelStraightThrough()
     """
+
+    needs = (Discrete, Relaxed)
 
     unbiased = False
 
     def __init__(self, temperature: float | None = 1.0):
-        self.temperature = _checked_temperature("GumbelStraightThrough", temperature)
-
-    def check(self, layer: Any) -> None:
-        require_discrete(self, layer)
-        require_relaxation(self, layer)
+        self.temperature = check_temperature("GumbelStraightThrough", temperature)
 
     def output(self, site: Site) -> tf.Tensor:
         t = temperature_of(site, self.temperature)
@@ -197,21 +190,14 @@ class ReinMax(Pathwise):
     False
     """
 
+    needs = (Discrete, KnownMean, Relaxed, MeanOfLogits)
+
     unbiased = False
 
     def __init__(self, temperature: float = 1.0):
         if not temperature >= 1:
             raise ValueError(f"ReinMax: `temperature` must be at least 1. Received: {temperature}")
         self.temperature = temperature
-
-    def check(self, layer: Any) -> None:
-        require_mean(self, layer)
-        if type(layer.relaxation).mean_vjp is Relaxation.mean_vjp:
-            raise ValueError(
-                f"{self} is defined for units and categories with logits of their own, which "
-                f"{type(layer).__name__} '{layer.name}' does not have. Use 'relax', or "
-                "'gumbel_straight_through'."
-            )
 
     def output(self, site: Site) -> tf.Tensor:
         relaxation, a = site.layer.relaxation, site.logits
@@ -236,16 +222,7 @@ def straight_through(site: Site, y: tf.Tensor) -> tf.Tensor:
 
 
 def temperature_of(site: Site, temperature: float | None) -> tf.Tensor:
-    """Returns a temperature, the layer's where none is given, as a constant."""
+    """Returns a temperature, the relaxation's where none is given."""
     if temperature is None:
-        # The layer's must not learn to flatter a relaxed objective.
-        return tf.stop_gradient(site.layer.temperature)
+        temperature = site.layer.relaxation.initial_temperature or 1.0
     return tf.constant(temperature, site.z.dtype)
-
-
-def _checked_temperature(name: str, temperature: float | None) -> float | None:
-    if temperature is not None and not 0 < temperature < float("inf"):
-        raise ValueError(
-            f"{name}: `temperature` must be finite and above 0. Received: {temperature}"
-        )
-    return temperature

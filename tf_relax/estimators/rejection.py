@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Passes, times
+from tf_relax import rules
+from tf_relax.estimators.estimator import Estimate, Estimator, Passes
 from tf_relax.estimators.score_function import check_decay
+from tf_relax.estimators.state import BaselineState
 from tf_relax.relaxations import Rejection
 from tf_relax.sites import Site
 
@@ -35,19 +37,16 @@ class RejectionReparameterization(Estimator):
     True
     """
 
+    needs = (Rejection,)
+
     needs_differentiable_objective = True
 
     def __init__(self, decay: float = 0.99):
         check_decay("RejectionReparameterization", decay)
         self.decay = decay
 
-    def check(self, layer: Any) -> None:
-        if not isinstance(layer.relaxation, Rejection):
-            raise ValueError(
-                f"{self} is for samples made by acceptance and rejection, and "
-                f"{type(layer).__name__} '{layer.name}' does not draw such. Use 'reinforce' or "
-                "another estimator, or RelaxSample(..., sampler='rejection')."
-            )
+    def build(self, layer: Any, relaxable: bool) -> BaselineState:
+        return BaselineState(layer, moments=1)
 
     def output(self, site: Site) -> tf.Tensor:
         # With its derivative at fixed eps: backpropagation adds the first term.
@@ -57,12 +56,12 @@ class RejectionReparameterization(Estimator):
         (one,) = passes
         gradients, updates = [], []
         for site in one.sites:
-            beta = site.layer.baseline.value
+            beta = site.state.mean.value
             correction = site.layer.relaxation.correction(site.logits, site.draw)
-            gradients.append(times(passes.f - beta, correction))
-        for layer in dict.fromkeys(site.layer for site in one.sites):
-            past, now = layer.baseline.value, tf.reduce_mean(passes.f)
-            updates.append((layer.baseline, self.decay * past + (1 - self.decay) * now))
+            gradients.append(rules.times(passes.f - beta, correction))
+        for state in dict.fromkeys(site.state for site in one.sites):
+            past, now = state.mean.value, tf.reduce_mean(passes.f)
+            updates.append((state.mean, self.decay * past + (1 - self.decay) * now))
         return Estimate([gradients], updates=updates)
 
     def get_config(self) -> dict[str, Any]:

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_relax import rules
 from tf_relax.estimators.estimator import (
     Estimate,
     Passes,
-    require_binary,
+    sampled,
     score,
-    squared_gradient,
-    times,
 )
-from tf_relax.estimators.leave_one_out import IndependentSamples, mean_of_others
+from tf_relax.estimators.leave_one_out import IndependentSamples
+from tf_relax.relaxations import BinaryUnits
 from tf_relax.sites import Site
+from tf_relax.surrogates import Stein
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -47,31 +48,30 @@ class Rodeo(IndependentSamples):
     Rodeo(num_samples=3)
     """
 
+    needs = (BinaryUnits,)
+
     needs_differentiable_objective = True
 
-    def check(self, layer: Any) -> None:
-        require_binary(self, layer)
-
-    def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
-        return layer.stein.trainable_variables
+    def build(self, layer: Any, relaxable: bool) -> Stein:
+        return Stein(name=layer.name, dtype=layer.noise_dtype)
 
     def estimate(self, passes: Passes) -> Estimate:
         f = [one.f for one in passes]
         derivatives = list(zip(*[one.derivative() for one in passes], strict=True))
         gradients: list[list[tf.Tensor]] = [[] for _ in passes]
         for s, sites in enumerate(zip(*[one.sites for one in passes], strict=True)):
-            stein = sites[0].layer.stein
+            stein = sites[0].state
             views = [_neighbourhood(k, f, sites, derivatives[s]) for k in range(len(passes))]
             inner = [
                 f_k + stein.inner_scale * _gibbs(site, view.h, view.h_flipped)
                 for f_k, site, view in zip(f, sites, views, strict=True)
             ]
-            baselines = mean_of_others(inner)
+            baselines = rules.mean_of_others(inner)
             for k, (site, view) in enumerate(zip(sites, views, strict=True)):
-                g = times(f[k] - baselines[k], score(site))
+                g = rules.score_function(*sampled(site), f[k] - baselines[k])
                 g += stein.outer_scale * _gibbs_of_scores(site, view.g, view.g_flipped)
                 gradients[k].append(g / len(passes))
-        return Estimate(gradients, surrogate_loss=squared_gradient(gradients))
+        return Estimate(gradients, surrogate_loss=rules.squared_gradient(gradients))
 
 
 class _Neighbourhood(NamedTuple):
@@ -97,7 +97,7 @@ def _neighbourhood(k: int, f: Any, sites: Any, derivatives: Any) -> _Neighbourho
             slope = tf.reduce_sum(derivative * (b - _flat(site.b)), axis=1, keepdims=True)
             # Flipping unit i moves b_i by 1 - 2 b_i.
             slopes = tf.concat([slope, slope + (1 - 2 * b) * derivative], axis=1)
-            seen.append(site.layer.stein(f[j][:, tf.newaxis], slopes))
+            seen.append(site.state(f[j][:, tf.newaxis], slopes))
     h, g = (tf.add_n(list(each)) / len(seen) for each in zip(*seen, strict=True))
     return _Neighbourhood(h[:, 0], h[:, 1:], g[:, 0], g[:, 1:])
 

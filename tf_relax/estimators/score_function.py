@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes, score, times
-from tf_relax.estimators.surrogate_value import check_blind
+from tf_relax import rules, surrogates
+from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes, sampled
+from tf_relax.estimators.state import BaselineState
+from tf_relax.estimators.surrogate_value import check_blind, network_value
 from tf_relax.sites import Site
+from tf_relax.surrogates import Surrogate
 
 MOVING_AVERAGE, LEARNED = "moving_average", "learned"
 
@@ -22,9 +26,10 @@ class Reinforce(Estimator):
 
     Args:
         baseline: ``beta``: `None` for 0; `"moving_average"` for the running mean of the objective
-            over the steps before this one; `"learned"` for a network of the input, ``beta(x)``: the
-            layer's surrogate with the sample left out, ``r(0, a, x)``, fitted to f.
+            over the steps before this one; `"learned"` for a network of the input, ``beta(x)``: a
+            surrogate with the sample left out, ``r(0, a, x)``, fitted to f.
         decay: weight of the past in that running mean, in [0, 1).
+        surrogate: that surrogate, its name or a Keras model.
 
     Raises:
         ValueError: for an unknown baseline or a decay outside [0, 1).
@@ -32,12 +37,19 @@ class Reinforce(Estimator):
     Example:
 
     >>> Reinforce(baseline="moving_average")
-    Reinforce(baseline='moving_average', decay=0.99)
+    Reinforce(baseline='moving_average')
     """
+
+    needs = ()
 
     importance_weighted = True
 
-    def __init__(self, baseline: str | None = None, decay: float = 0.99):
+    def __init__(
+        self,
+        baseline: str | None = None,
+        decay: float = 0.99,
+        surrogate: str | Surrogate = "network",
+    ):
         if baseline not in (None, MOVING_AVERAGE, LEARNED):
             raise ValueError(
                 f"Reinforce: `baseline` must be None, '{MOVING_AVERAGE}' or '{LEARNED}'. "
@@ -46,12 +58,12 @@ class Reinforce(Estimator):
         check_decay("Reinforce", decay)
         self.baseline = baseline
         self.decay = decay
+        self.surrogate = surrogates.checked(surrogate)
 
-    def check(self, layer: Any) -> None:
-        pass  # every distribution has a score
-
-    def surrogate_variables(self, layer: Any, relaxable: bool) -> list[keras.Variable]:
-        return layer.surrogate.trainable_variables if self.baseline == LEARNED else []
+    def build(self, layer: Any, relaxable: bool) -> BaselineState:
+        if self.baseline == LEARNED:
+            return BaselineState(layer, surrogates.for_layer(self.surrogate, layer))
+        return BaselineState(layer, moments=int(self.baseline == MOVING_AVERAGE))
 
     def estimate(self, passes: Passes) -> Estimate:
         f, errors = passes.f, []
@@ -60,28 +72,34 @@ class Reinforce(Estimator):
             for site in one.sites:
                 beta = tf.zeros((), f.dtype)
                 if self.baseline == MOVING_AVERAGE:
-                    beta = site.layer.baseline.value
+                    beta = site.state.mean.value
                 elif self.baseline == LEARNED:
                     beta = learned_baseline(one, site)
                     errors.append(tf.reduce_mean(tf.square(f - beta)))
-                gradients[k].append(times(f - tf.stop_gradient(beta), score(site)))
+                signal = f - tf.stop_gradient(beta)
+                gradients[k].append(rules.score_function(*sampled(site), signal))
         updates = []
         if self.baseline == MOVING_AVERAGE:
             # A shared layer has several sites but one baseline: update it once.
-            for layer in dict.fromkeys(site.layer for site in passes[0].sites):
-                past, now = layer.baseline.value, tf.reduce_mean(f)
-                updates.append((layer.baseline, self.decay * past + (1 - self.decay) * now))
+            for state in dict.fromkeys(site.state for site in passes[0].sites):
+                past, now = state.mean.value, tf.reduce_mean(f)
+                updates.append((state.mean, self.decay * past + (1 - self.decay) * now))
         return Estimate(gradients, tf.add_n(errors) if errors else None, updates)
 
     def get_config(self) -> dict[str, Any]:
-        return {"baseline": self.baseline, "decay": self.decay}
+        return {
+            "baseline": self.baseline,
+            "decay": self.decay,
+            "surrogate": surrogates.serialize(self.surrogate),
+        }
 
 
 def learned_baseline(one: Pass, site: Site) -> tf.Tensor:
-    """Returns the layer's surrogate with the sample left out, ``r(0, a, x)``."""
+    """Returns a surrogate with the sample left out, ``r(0, a, x)``."""
     constants = (site.logits, site.context, one.targets)
     logits, context, targets = (None if t is None else tf.stop_gradient(t) for t in constants)
-    beta = site.layer.surrogate_value(tf.zeros_like(site.z), logits, context, targets)
+    constant = dataclasses.replace(site, logits=logits, context=context)
+    beta = network_value(constant, tf.zeros_like(site.z), targets)
     check_blind(site, beta)
     return one.sites.signal(beta)
 

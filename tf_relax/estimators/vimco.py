@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_relax.estimators.estimator import Estimate, Estimator, Passes, score, times
-from tf_relax.estimators.leave_one_out import mean_of_others
+from tf_relax import rules
+from tf_relax.estimators.estimator import Estimate, Estimator, Passes, sampled
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -26,10 +25,10 @@ class Vimco(Estimator):
     True
     """
 
-    importance_weighted = True
+    needs = ()
 
-    def check(self, layer: Any) -> None:
-        pass  # every distribution has a score
+    importance_weighted = True
+    works_on_all_layers = True
 
     def check_objective(self, importance_samples: int | None) -> None:
         if importance_samples is None or importance_samples < 2:
@@ -44,10 +43,10 @@ class Vimco(Estimator):
         log_w = [-tf.stop_gradient(one.objective) for one in passes]
         bound = _log_mean_exp(log_w)
         gradients = []
-        for k, (one, mean) in enumerate(zip(passes, mean_of_others(log_w), strict=True)):
+        for k, (one, mean) in enumerate(zip(passes, rules.mean_of_others(log_w), strict=True)):
             without = _log_mean_exp([*log_w[:k], mean, *log_w[k + 1 :]])
             signal = one.sites.signal(tf.cast(without - bound, one.f.dtype))
-            gradients.append([times(signal, score(site)) for site in one.sites])
+            gradients.append([rules.score_function(*sampled(s), signal) for s in one.sites])
         return Estimate(gradients)
 
 

@@ -1,4 +1,4 @@
-"""Keras layers: thin shells over a relaxation plus a surrogate."""
+"""Keras layers: thin shells over a relaxation."""
 
 from tf_relax.layers.birkhoff import GumbelSinkhorn, Rounding
 from tf_relax.layers.conditional_prior import ConditionalPrior

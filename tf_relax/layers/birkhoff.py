@@ -25,13 +25,12 @@ class GumbelSinkhorn(Discrete):
 
     Args:
         iterations: of Sinkhorn's normalisation.
-        temperature: initial temperature t of the relaxation in surrogates; learned.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
         noise_scale: s in ``z = a + s G``, which takes the place of ``a + G``. Below 1, training
             explores less; at 0 the layer is the best assignment itself and Sinkhorn's relaxation of
             it, for `"concrete"` and `"gumbel_straight_through"` alone. Priors need 1.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
-            scale, surrogate, inference, seed, check_numerics, name, dtype.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
 
     Call arguments:
         logits: `[batch, ..., n, n]`.
@@ -59,12 +58,11 @@ class GumbelSinkhorn(Discrete):
         self,
         iterations: int = 20,
         prior: Any = None,
-        temperature: float = 1.0,
         noise_scale: float = 1.0,
         **kwargs: Any,
     ):
         relaxation = GumbelMatching(iterations, noise_scale, name="GumbelSinkhorn")
-        super().__init__(relaxation=relaxation, prior=prior, temperature=temperature, **kwargs)
+        super().__init__(relaxation=relaxation, prior=prior, **kwargs)
         relaxation.name = self._label()
         if prior is not None and noise_scale != 1:
             raise ValueError(
@@ -93,7 +91,7 @@ class Rounding(Discrete):
 
     Args:
         iterations: of Sinkhorn's normalisation.
-        **kwargs: further arguments: scale, surrogate, inference, seed, check_numerics, name, dtype.
+        **kwargs: further arguments: inference, seed, check_numerics, name, dtype.
 
     Call arguments:
         logits: `M` and ``log nu`` side by side, `[batch, ..., n, 2 n]`.
@@ -124,11 +122,6 @@ class Rounding(Discrete):
             )
         super().__init__(relaxation=RoundingRelaxation(iterations), **kwargs)
         self.iterations = iterations
-
-    @property
-    def objective_variables(self) -> list[keras.Variable]:
-        """The scale alone: what stands for z in a surrogate is z, at any temperature."""
-        return [self.scale]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "iterations": self.iterations}

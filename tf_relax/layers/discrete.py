@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_relax.layers.mask import where_counted
 from tf_relax.layers.prior import ANALYTIC, SAMPLED
 from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
-from tf_relax.relaxations import Draw
+from tf_relax.relaxations import Draw, Items
 from tf_relax.relaxations.event import sum_event
 from tf_relax.relaxations.impossible import IMPOSSIBLE
 
@@ -131,7 +131,7 @@ class Discrete(Stochastic):
         # Without a sample there is nothing to estimate from.
         method = ANALYTIC if output is None else method or self.kl or ANALYTIC
         prior = tf.broadcast_to(self.prior_logits, tf.shape(logits))
-        if mask is not None and self.relaxation.has_items:
+        if mask is not None and isinstance(self.relaxation, Items):
             # Items that are ruled out are so before anything is drawn, by the prior as well.
             prior = tf.where(mask, prior, tf.constant(IMPOSSIBLE, prior.dtype))
         divergence = self.relaxation.kl(logits, prior) if method == ANALYTIC else None

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.relaxations import Relaxation
+from tf_relax.relaxations import BinaryUnits, Items, Relaxation
 from tf_relax.relaxations.impossible import IMPOSSIBLE
 
 
@@ -37,7 +37,7 @@ def combined_mask(
 
 def restricted(relaxation: Relaxation, logits: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     """Returns logits that rule out what is masked, and are finite."""
-    if mask is not None and (relaxation.has_items or relaxation.binary):
+    if mask is not None and isinstance(relaxation, (Items, BinaryUnits)):
         logits = tf.where(mask, logits, tf.constant(IMPOSSIBLE, logits.dtype))
     return relaxation.bounded(logits)
 
@@ -73,7 +73,7 @@ def as_mask(
             "with the batch; for a whole step one will do, [batch, steps]."
         )
     within_choices = mask.shape.rank > rank - relaxation.choice_rank
-    if within_choices and relaxation.choice_rank and not relaxation.has_items:
+    if within_choices and relaxation.choice_rank and not isinstance(relaxation, Items):
         raise ValueError(
             f"{label}: `{name}` has the shape {tuple(mask.shape)}, and its logits, of shape "
             f"{tuple(logits.shape)}, do not belong to items that could be ruled out. Use a layer "

@@ -9,7 +9,6 @@ import keras
 from tf_relax.layers.discrete import Discrete
 from tf_relax.layers.prior import ANALYTIC
 from tf_relax.relaxations import Bernoulli
-from tf_relax.surrogates import Surrogate
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -27,10 +26,6 @@ class RelaxBernoulli(Discrete):
         kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
         kl_weight: factor of the divergence. It is stored in the non-trainable variable `kl_weight`,
             so that a callback can anneal it with `layer.kl_weight.assign(...)`.
-        temperature: initial temperature t > 0 of the relaxation ``sigmoid(z / t)``; learned.
-        scale: initial factor of the objective at relaxed inputs in the surrogate; learned.
-        surrogate: a `tf_relax.surrogates.Surrogate` or its name: `"sum"` (the objective at relaxed
-            inputs plus a network), `"objective"` or `"network"`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
         check_numerics: whether logits with NaN or infinity raise an error that names the layer.
@@ -50,7 +45,7 @@ class RelaxBernoulli(Discrete):
 
     Raises:
         TypeError: for logits that are not floating point.
-        ValueError: for a temperature that is not positive and for unknown options.
+        ValueError: for unknown options.
         LookupError: (TensorFlow's) when its samples are differentiated outside a `RelaxModel`.
         RuntimeError: when it is recorded inside a `map_fn`, a recurrent loop or an inner
             `tf.function`.
@@ -72,9 +67,6 @@ class RelaxBernoulli(Discrete):
         prior: Any = None,
         kl: str = ANALYTIC,
         kl_weight: float = 1.0,
-        temperature: float = 0.1,
-        scale: float = 1.0,
-        surrogate: str | Surrogate = "sum",
         inference: str = "sample",
         seed: int | None = None,
         check_numerics: bool = False,
@@ -84,9 +76,6 @@ class RelaxBernoulli(Discrete):
             prior=prior,
             kl=kl,
             kl_weight=kl_weight,
-            temperature=temperature,
-            scale=scale,
-            surrogate=surrogate,
             inference=inference,
             seed=seed,
             check_numerics=check_numerics,

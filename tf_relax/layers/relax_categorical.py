@@ -29,8 +29,8 @@ class RelaxCategorical(Masked):
         mask: booleans `[..., K]`, broadcast over the event: categories that may be chosen in all
             examples. For a mask per example call the layer with one.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
-            scale, surrogate, inference, seed, check_numerics, name, dtype.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
 
     Call arguments:
         logits: `[batch, ..., K]` (K - 1 for sticks): any number of choices per example.

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tf_relax.layers.mask import where_counted
 from tf_relax.layers.prior import ANALYTIC, SAMPLED
-from tf_relax.layers.stochastic import Stochastic, add_per_example_loss, refuse_temperature
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
 from tf_relax.relaxations import Draw, Normal
 from tf_relax.relaxations.event import sum_event
 
@@ -27,14 +27,8 @@ class RelaxNormal(Stochastic):
     reparameterised (Kingma and Welling 2014); inside, the estimator decides, and with LAX
     (Grathwohl et al. 2018, equation 6) the objective may be a black box.
 
-    In a plain `keras.Model` nothing trains the layer's surrogate, and Keras says so in a warning.
-
     Args:
         prior: `None` (no divergence) or `"standard"`: adds ``KL(q || N(0, 1))`` per example.
-        scale: initial factor of the objective in the surrogate; learned. With 1 and an untrained
-            network LAX starts as the reparameterised gradient.
-        surrogate: a `tf_relax.surrogates.Surrogate` or its name: `"sum"` (the objective plus a
-            network), `"objective"` or `"network"`; or a Keras model of z.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
         check_numerics: whether parameters with NaN or infinity raise an error that names the layer.
@@ -66,17 +60,12 @@ class RelaxNormal(Stochastic):
     def __init__(
         self,
         prior: str | None = None,
-        scale: float = 1.0,
-        surrogate: Any = "sum",
         inference: str = "sample",
         seed: int | None = None,
         check_numerics: bool = False,
         **kwargs: Any,
     ):
-        refuse_temperature("RelaxNormal", kwargs)
         super().__init__(
-            scale=scale,
-            surrogate=surrogate,
             inference=inference,
             seed=seed,
             check_numerics=check_numerics,
@@ -126,5 +115,4 @@ class RelaxNormal(Stochastic):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config.pop("temperature")
         return {**config, "prior": self.prior}

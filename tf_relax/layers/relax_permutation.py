@@ -43,8 +43,8 @@ class RelaxPermutation(Discrete):
         output: `"matrix"`, or `"index"` for the item in every place, int32. Nothing can be relaxed
             through indices, so RELAX works with the surrogate network alone.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
-            scale, surrogate, inference, seed, check_numerics, name, dtype.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
 
     Call arguments:
         logits: `[batch, ..., n]`, `[batch, ..., n - 1, n - 1]` or `[batch, ..., n, n]`.

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tf_relax.layers.mask import where_counted
 from tf_relax.layers.prior import ANALYTIC
-from tf_relax.layers.stochastic import Stochastic, add_per_example_loss, refuse_temperature
-from tf_relax.relaxations import Distribution, Draw, Rejection
+from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.relaxations import Distribution, Draw, Rejection, Relaxed
 from tf_relax.relaxations.distribution import kl_divergence
 
 
@@ -32,8 +32,6 @@ class RelaxSample(Stochastic):
             divergence is added to the objective, by formula where there is one.
         sampler: `"tfp"`, or `"rejection"`: as a function of accepted proposals.
         boosts: of the shape augmentation in `sampler="rejection"`, at least 1.
-        scale: initial factor of the objective in the surrogate; learned.
-        surrogate: a `tf_relax.surrogates.Surrogate` or its name.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
         check_numerics: whether parameters with NaN or infinity raise an error that names the layer.
@@ -71,8 +69,6 @@ class RelaxSample(Stochastic):
         prior: Callable[[], Any] | None = None,
         sampler: str = "tfp",
         boosts: int = 1,
-        scale: float = 1.0,
-        surrogate: Any = "sum",
         inference: str = "sample",
         seed: int | None = None,
         check_numerics: bool = False,
@@ -95,11 +91,8 @@ class RelaxSample(Stochastic):
             if sampler == "tfp"
             else Rejection(make_distribution, boosts)
         )
-        refuse_temperature("RelaxSample", kwargs)
         super().__init__(
             relaxation=relaxation,
-            scale=scale,
-            surrogate=surrogate,
             inference=inference,
             seed=seed,
             check_numerics=check_numerics,
@@ -113,7 +106,7 @@ class RelaxSample(Stochastic):
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
         shape = tf.TensorShape(logits_shape)
         try:
-            found = self.relaxation.probe(shape, self.noise_dtype)
+            found = Distribution(self.make_distribution).probe(shape, self.noise_dtype)
         except TypeError as error:
             raise TypeError(f"{self._label()}: {error}") from None
         if found.shape.rank == 0 or not found.shape[:1].is_compatible_with(shape[:1]):
@@ -126,7 +119,6 @@ class RelaxSample(Stochastic):
                 f"{self._label()}: sampler='rejection' is for Gamma, Beta and Dirichlet, and "
                 f"`make_distribution` returns {found.name}. Use sampler='tfp'."
             )
-        self.relaxation.settle(found)
         super().build(logits_shape, context_shape)
 
     def as_output(self, draw: Draw) -> tf.Tensor:
@@ -135,7 +127,7 @@ class RelaxSample(Stochastic):
 
     def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Returns the sample; where it has no derivative, differentiating it raises."""
-        if self.relaxation.has_relaxation:
+        if isinstance(self.relaxation, Relaxed):
             return output
         return super().hard_output(logits, tf.stop_gradient(output))
 
@@ -165,7 +157,6 @@ class RelaxSample(Stochastic):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config.pop("temperature")
         serialize = keras.saving.serialize_keras_object
         return {
             **config,
@@ -177,6 +168,6 @@ class RelaxSample(Stochastic):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RelaxSample:
-        names = ("surrogate", "make_distribution", "prior")
+        names = ("make_distribution", "prior")
         objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
         return cls(**{**config, **objects})

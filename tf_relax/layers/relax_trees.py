@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tf_relax.layers.discrete import Discrete
-from tf_relax.relaxations import Arborescence, Relaxation, SpanningTree, complete_graph
+from tf_relax.relaxations import Arborescence, SpanningTree
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -25,10 +25,9 @@ class RelaxSpanningTree(Discrete):
             (0, 1), (0, 2), ..., (1, 2), ...
         output: `"edges"` (1 for the edges of the tree, `[..., edges]`) or `"adjacency"` (symmetric,
             `[..., nodes, nodes]`).
-        temperature: initial temperature of the relaxed tree; learned.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
-            scale, surrogate, inference, seed, check_numerics, name, dtype.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
 
     Call arguments:
         logits: `[batch, ..., edges]`.
@@ -58,34 +57,14 @@ class RelaxSpanningTree(Discrete):
         edges: Sequence[tuple[int, int]] | None = None,
         output: str = "edges",
         prior: Any = None,
-        temperature: float = 0.5,
         **kwargs: Any,
     ):
-        relaxation = None
         try:
-            if edges is not None:
-                relaxation = SpanningTree(edges, adjacency=output == "adjacency")
+            relaxation = SpanningTree(edges, adjacency=output == "adjacency")
         except ValueError as error:
             raise ValueError(f"RelaxSpanningTree: {error}") from None
-        # Without edges the graph follows from the logits.
-        placeholder = relaxation or SpanningTree([(0, 1)])
-        super().__init__(
-            relaxation=placeholder, output=output, prior=prior, temperature=temperature, **kwargs
-        )
+        super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
         self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]
-
-    def _relaxation_of(self, logits_shape: Any) -> Relaxation:
-        if self.edges is not None:
-            return self.relaxation
-        try:
-            edges = complete_graph(logits_shape[-1] or 0)
-        except ValueError as error:
-            raise ValueError(f"{self._label()} {error}.") from None
-        return SpanningTree(edges, adjacency=self.output_kind == "adjacency")
-
-    def build(self, logits_shape: Any, context_shape: Any = None) -> None:
-        self.relaxation = self._relaxation_of(logits_shape)
-        super().build(logits_shape, context_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "edges": self.edges}
@@ -103,10 +82,9 @@ class RelaxArborescence(Discrete):
         nodes: number of nodes.
         root: the node that all paths start from.
         edges: pairs (from, to) that may be used; `None` is all of them.
-        temperature: initial temperature of the relaxed tree; learned.
         prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, temperature,
-            scale, surrogate, inference, seed, check_numerics, name, dtype.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
 
     Call arguments:
         logits: `[batch, ..., nodes, nodes]`, entry (u, v) for the edge from u to v; those into the
@@ -136,14 +114,13 @@ class RelaxArborescence(Discrete):
         root: int = 0,
         edges: Sequence[tuple[int, int]] | None = None,
         prior: Any = None,
-        temperature: float = 0.5,
         **kwargs: Any,
     ):
         try:
             relaxation = Arborescence(nodes, root, edges)
         except ValueError as error:
             raise ValueError(f"RelaxArborescence: {error}") from None
-        super().__init__(relaxation=relaxation, prior=prior, temperature=temperature, **kwargs)
+        super().__init__(relaxation=relaxation, prior=prior, **kwargs)
         self.nodes = nodes
         self.root = root
         self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]

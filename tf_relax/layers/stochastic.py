@@ -1,4 +1,4 @@
-"""What every stochastic layer shares: a thin shell over a relaxation plus a surrogate."""
+"""What every stochastic layer shares: a thin shell over a relaxation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax import surrogates
 from tf_relax.compat import keras_mask, position_of_call
 from tf_relax.layers.mask import combined_mask, of_steps, restricted
-from tf_relax.relaxations import Draw, Relaxation
+from tf_relax.relaxations import Draw, KnownMean, Relaxation, Relaxed
 from tf_relax.relaxations.event import all_finite, along_event
 from tf_relax.relaxations.noise import seed_pair, stream
 from tf_relax.sites.handler import current_handler
-from tf_relax.surrogates import Stein, Surrogate, mark_surrogate_variables
+from tf_relax.sites.shapes import Shapes
 
 _INFERENCE = ("sample", "mode", "mean")
 _SEED_STATE = "seed_state"
@@ -25,17 +24,11 @@ _SEED_STATE = "seed_state"
 class Stochastic(keras.layers.Layer):
     """Base of the stochastic layers: logits in, hard samples out.
 
-    Subclasses provide a `relaxation`. The layer owns everything that its gradient estimator learns:
-    the temperature (through its logarithm, so it stays positive) and the scale of the relaxed
-    objective, the surrogate, the factors of other control variates, and the running mean and
-    variance of the objective that a baseline needs.
+    Subclasses provide a `relaxation`. What a gradient estimator learns for the layer belongs to the
+    estimator, and is held by the compiled model.
 
     Args:
         relaxation: what it draws, for subclasses that make one from their arguments.
-        temperature: initial temperature t > 0 of `relax(z, t)`.
-        scale: initial factor of the objective at relaxed inputs in the surrogate.
-        surrogate: a `tf_relax.surrogates.Surrogate`, its name ("objective", "network", "sum") or a
-            Keras model of z.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise. Calls in one model differ in their noise, whatever their
             layers' seeds, and a model that is made again draws the same.
@@ -50,38 +43,35 @@ class Stochastic(keras.layers.Layer):
     def __init__(
         self,
         relaxation: Relaxation | None = None,
-        temperature: float = 0.1,
-        scale: float = 1.0,
-        surrogate: str | Surrogate = "sum",
         inference: str = "sample",
         seed: int | None = None,
         check_numerics: bool = False,
         **kwargs: Any,
     ):
+        learned = sorted(kwargs.keys() & {"surrogate", "temperature", "scale"})
+        if learned:
+            raise ValueError(
+                f"{type(self).__name__} has no `{learned[0]}`, which belongs to an estimator: "
+                f"compile(estimator=tf_relax.estimators.Relax({learned[0]}=...)), or for this "
+                f"layer alone estimator={{name: Relax({learned[0]}=...), ...}}."
+            )
         # No autocast: noise, z and log-probabilities need float32 under any dtype policy.
         super().__init__(autocast=False, **kwargs)
-        if not 0 < temperature < float("inf"):
-            raise ValueError(
-                f"{self._label()} needs a finite temperature above 0. Received: {temperature}"
-            )
         if inference not in _INFERENCE:
             raise ValueError(
                 f"{self._label()}: `inference` must be one of {_INFERENCE}. Received: {inference!r}"
             )
         if relaxation is not None:
             self.relaxation = relaxation
+        self._of_any_shape = self.relaxation  # `relaxation` is that of the logits, once built
         self.noise_dtype = "float64" if self.variable_dtype == "float64" else "float32"
         self.supports_masking = True
-        self.initial_temperature = temperature
-        self.initial_scale = self.scale = scale
-        self.surrogate = surrogates.get(surrogate, dtype=self.noise_dtype)
-        self.stein = Stein(dtype=self.noise_dtype, name="stein")
         self.inference = inference
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.check_numerics = check_numerics
         self.supports_jit = self.relaxation.supports_jit and not check_numerics
-        if inference == "mean" and not (self.relaxation.has_mean and self.relaxable):
+        if inference == "mean" and not (isinstance(self.relaxation, KnownMean) and self.relaxable):
             raise ValueError(
                 f"{self._label()} does not know the mean of its samples, or cannot return it. Use "
                 "inference='mode' or 'sample'."
@@ -95,71 +85,15 @@ class Stochastic(keras.layers.Layer):
             raise ValueError(
                 f"{self._label()} needs logits of shape [batch, *event]. Received a scalar."
             )
+        self.relaxation = self._relaxation_for(logits_shape)
         try:
             self.relaxation.check_event(tf.TensorShape(logits_shape[1:]))
         except ValueError as error:
             raise ValueError(f"{self._label()} {error}") from None
         self.logits_rank = len(logits_shape)
-        self.log_temperature = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(np.log(self.initial_temperature)),
-            dtype=self.noise_dtype,
-            autocast=False,
-            name="log_temperature",
-        )
-        self.scale = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(self.initial_scale),
-            dtype=self.noise_dtype,
-            autocast=False,
-            name="scale",
-        )
-        self.linear_scale = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            dtype=self.noise_dtype,
-            autocast=False,
-            name="linear_scale",
-        )
-        self.baseline = self._statistic("baseline", "zeros")
-        self.baseline_variance = self._statistic("baseline_variance", "ones")
-        if not self.surrogate.built:  # a loader builds inner layers first
-            z_shape = tuple(self.relaxation.relaxed_shape(tf.TensorShape(logits_shape)))
-            self.surrogate.build(z_shape, tuple(logits_shape), context_shape)
-        if not self.stein.built:
-            self.stein.build()
-        mark_surrogate_variables(
-            [
-                self.log_temperature,
-                self.scale,
-                self.linear_scale,
-                *self.stein.trainable_variables,
-                *self.surrogate.trainable_variables,
-            ]
-        )
-
-    def _statistic(self, name: str, initializer: str) -> keras.Variable:
-        """Adds a running statistic of the objective, which no optimizer touches."""
-        return self.add_weight(
-            shape=(),
-            initializer=initializer,
-            trainable=False,
-            dtype=self.noise_dtype,
-            autocast=False,
-            name=name,
-        )
-
-    @property
-    def temperature(self) -> tf.Tensor:
-        """Temperature t of `relax(z, t)`; the initial one before the layer is built."""
-        if not self.built:
-            return tf.constant(self.initial_temperature, self.noise_dtype)
-        return tf.exp(self.log_temperature.value)
-
-    @property
-    def objective_variables(self) -> list[keras.Variable]:
-        """Surrogate variables that act through the objective at relaxed inputs."""
-        return [self.log_temperature, self.scale]
+        relaxed_shape = self.relaxation.relaxed_shape(tf.TensorShape(logits_shape))
+        context_shape = None if context_shape is None else tuple(context_shape)
+        self.shapes = Shapes(tuple(relaxed_shape), tuple(logits_shape), context_shape)
 
     def noise(self, logits: tf.Tensor, count: int = 1, position: int | None = None) -> tf.Tensor:
         """Draws fresh noise for logits, `[count, batch, *event]`.
@@ -207,34 +141,22 @@ class Stochastic(keras.layers.Layer):
         zero = tf.raw_ops.PreventGradient(input=zero, message=message)
         return output + tf.cast(along_event(zero, output), output.dtype)
 
-    def relaxed_output(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns `relax(z, t)` with the layer's temperature."""
+    def relaxed_output(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        """Returns `relax(z, t)`."""
         if not self.relaxable:
             raise ValueError(
                 f"{self._label()} returns indices, which have no relaxed stand-in, and the "
                 "surrogate of a layer before it evaluates the objective at relaxed samples. "
-                "Let it return one-hot vectors, or use `surrogate='network'` in the layers before."
+                "Let it return one-hot vectors, or use Relax(surrogate='network') for the layers "
+                "before."
             )
-        return tf.cast(self.relaxation.relax(z, self.temperature), self.compute_dtype)
-
-    def surrogate_value(
-        self,
-        z: tf.Tensor,
-        logits: tf.Tensor,
-        context: tf.Tensor | None,
-        targets: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """Returns ``r(z)``, `[batch]`, from z and what the surrogate declares to look at."""
-        shown = self.relaxation.shown
-        z, logits = shown(logits, z), shown(logits, logits)
-        given = {"logits": logits, "context": context, "targets": targets}
-        looks_at = self.surrogate.looks_at
-        if "targets" in looks_at and targets is None:
+        if not isinstance(self.relaxation, Relaxed):
             raise ValueError(
-                f"The surrogate of {self._label()} looks at the targets, and this step has none "
-                "that are a single tensor. Pass `y` to `fit`, or leave 'targets' out of `looks_at`."
+                f"{self._label()} draws samples without a derivative in their parameters, and the "
+                "surrogate of a layer before it evaluates the objective at relaxed samples, with "
+                "which they would jump. Use Relax(surrogate='network') for the layers before."
             )
-        return self.surrogate(z, **{name: given[name] for name in looks_at})
+        return tf.cast(self.relaxation.relax(z, temperature), self.compute_dtype)
 
     def call(
         self,
@@ -265,6 +187,7 @@ class Stochastic(keras.layers.Layer):
         elif self.inference == "mode":
             output = self.hard_output(logits, self.mode_output(logits))
         else:
+            assert isinstance(self.relaxation, KnownMean)
             output = tf.cast(self.relaxation.mean(logits), self.compute_dtype)
         method = None if handler is None else handler.divergence
         self.add_divergence(logits, output if sampled else None, draw, method, mask)
@@ -327,12 +250,15 @@ class Stochastic(keras.layers.Layer):
         if _SEED_STATE in store.keys():
             self.seed_generator.state.assign(store[_SEED_STATE])
 
-    def _relaxation_of(self, logits_shape: Any) -> Relaxation:
+    def _relaxation_for(self, logits_shape: Any) -> Relaxation:
         """Returns the relaxation for logits of a shape."""
-        return self.relaxation
+        try:
+            return self._of_any_shape.for_shape(tf.TensorShape(logits_shape), self.noise_dtype)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self._label()} {error}") from None
 
     def compute_output_shape(self, logits_shape: Any, context_shape: Any = None) -> Any:
-        relaxation = self._relaxation_of(logits_shape)
+        relaxation = self._relaxation_for(logits_shape)
         shape = relaxation.sample_shape(tf.TensorShape(logits_shape))
         return tuple(shape if self.relaxable else shape[:-1])
 
@@ -345,9 +271,6 @@ class Stochastic(keras.layers.Layer):
         config.pop("autocast", None)
         return {
             **config,
-            "temperature": self.initial_temperature,
-            "scale": self.initial_scale,
-            "surrogate": keras.saving.serialize_keras_object(self.surrogate),
             "inference": self.inference,
             "seed": self.seed,
             "check_numerics": self.check_numerics,
@@ -355,8 +278,13 @@ class Stochastic(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Stochastic:
-        surrogate = keras.saving.deserialize_keras_object(config["surrogate"])
-        return cls(**{**config, "surrogate": surrogate})
+        if "surrogate" in config:
+            raise ValueError(
+                f"{cls.__name__} '{config.get('name')}' was saved by tf_relax 0.1, whose layers "
+                "held what estimators learn. This version cannot read that: build the model anew "
+                "and train it, or load the file with tf_relax 0.1."
+            )
+        return cls(**config)
 
 
 def add_per_example_loss(layer: keras.layers.Layer, per_example: tf.Tensor) -> None:
@@ -366,11 +294,3 @@ def add_per_example_loss(layer: keras.layers.Layer, per_example: tf.Tensor) -> N
     """
     batch = tf.cast(tf.shape(per_example)[0], per_example.dtype)
     layer.add_loss(per_example / batch)
-
-
-def refuse_temperature(owner: str, arguments: Mapping[str, Any]) -> None:
-    """Raises a ValueError where a layer that relaxes nothing is given a temperature."""
-    if "temperature" in arguments:
-        raise ValueError(
-            f"{owner} has no `temperature`: its samples are their own relaxation. Leave it out."
-        )

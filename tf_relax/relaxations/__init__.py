@@ -4,6 +4,17 @@ from tf_relax.relaxations.arborescence import Arborescence
 from tf_relax.relaxations.bernoulli import Bernoulli
 from tf_relax.relaxations.birkhoff import GumbelMatching, Rounding, assignment, sinkhorn
 from tf_relax.relaxations.blocks import Blocks
+from tf_relax.relaxations.capabilities import (
+    BinaryUnits,
+    Conditional,
+    Continuous,
+    Discrete,
+    Enumerable,
+    Items,
+    KnownMean,
+    MeanOfLogits,
+    Relaxed,
+)
 from tf_relax.relaxations.categorical import Categorical
 from tf_relax.relaxations.distribution import Distribution
 from tf_relax.relaxations.matching import SequentialMatching
@@ -20,16 +31,25 @@ from tf_relax.relaxations.top_k import TopK
 __all__ = [
     "Arborescence",
     "Bernoulli",
+    "BinaryUnits",
     "Blocks",
     "Categorical",
+    "Conditional",
+    "Continuous",
+    "Discrete",
     "Distribution",
     "Draw",
+    "Enumerable",
     "GumbelMatching",
+    "Items",
+    "KnownMean",
+    "MeanOfLogits",
     "Normal",
     "PlackettLuce",
     "Race",
     "Rejection",
     "Relaxation",
+    "Relaxed",
     "Rounding",
     "SequentialMatching",
     "SpanningTree",

@@ -45,6 +45,7 @@ class Arborescence(Race):
     """
 
     choice_rank = 2
+    initial_temperature = 0.5
 
     def __init__(self, nodes: int, root: int = 0, edges: Sequence[tuple[int, int]] | None = None):
         self.nodes = nodes

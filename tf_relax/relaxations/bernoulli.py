@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.capabilities import BinaryUnits, Conditional, Enumerable, MeanOfLogits
 from tf_relax.relaxations.impossible import bounded_units, where_possible
 from tf_relax.relaxations.noise import open_uniform
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 tfd = tfp.distributions
 
 
-class Bernoulli(Relaxation):
+class Bernoulli(BinaryUnits, Conditional, MeanOfLogits, Enumerable):
     r"""Bernoulli units ``b = 1[z > 0]`` with ``z = a + l``, ``l`` logistic.
 
     With ``s = 2b - 1`` the conditional sample of Tucker et al. (2017), REBAR, appendix C, is
@@ -33,9 +34,6 @@ class Bernoulli(Relaxation):
     >>> print(draw.b.numpy(), draw.z.numpy())
     [[1. 0.]] [[ 80.5 -79.5]]
     """
-
-    binary = True
-    has_mean = True
 
     def bounded(self, a: tf.Tensor) -> tf.Tensor:
         return bounded_units(a)

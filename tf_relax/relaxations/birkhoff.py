@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
+from tf_relax.relaxations.capabilities import Discrete, Items, Relaxed
 from tf_relax.relaxations.categorical import shown
 from tf_relax.relaxations.impossible import where_possible
 from tf_relax.relaxations.noise import gumbel, seed_pair
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 
 def sinkhorn(log_x: tf.Tensor, iterations: int = 20) -> tf.Tensor:
@@ -76,7 +77,7 @@ def _matrices(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, *x.shape[-2:])
 
 
-class GumbelMatching(Relaxation):
+class GumbelMatching(Items, Relaxed, Discrete):
     r"""The best assignment under ``z = a + G``, ``b = argmax_P <P, z>``.
 
     Gumbel-Matching, and Gumbel-Sinkhorn as its relaxation, ``relax(z, t) = Sinkhorn(z / t)`` (Mena
@@ -93,10 +94,9 @@ class GumbelMatching(Relaxation):
         name: who is to blame in error messages.
     """
 
-    has_conditional = False
     choice_rank = 2
-    has_items = True
     supports_jit = False
+    initial_temperature = 1.0
 
     def __init__(
         self, iterations: int = 20, noise_scale: float = 1.0, name: str = "GumbelMatching"
@@ -147,7 +147,7 @@ class GumbelMatching(Relaxation):
         return sinkhorn(z / temperature, self.iterations)
 
 
-class Rounding(Relaxation):
+class Rounding(Relaxed, Discrete):
     r"""Normal noise around a doubly stochastic matrix, rounded to the nearest permutation.
 
     ``z = Sinkhorn(exp M) + nu eps``, ``b = argmax_P <P, z>``; Linderman et al. (2018), section 3.2.
@@ -159,8 +159,8 @@ class Rounding(Relaxation):
         iterations: of Sinkhorn's normalisation.
     """
 
-    has_conditional = False
     supports_jit = False
+    initial_temperature = None  # what stands for z in a surrogate is z
 
     def __init__(self, iterations: int = 20):
         self.iterations = iterations

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.relaxations.capabilities import Conditional, Enumerable, Items, MeanOfLogits
 from tf_relax.relaxations.categorical import Categorical
 from tf_relax.relaxations.noise import gumbel
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 
-class Blocks(Relaxation):
+class Blocks(Items, Conditional, MeanOfLogits, Enumerable):
     r"""Independent `Categorical` choices, one per block of the last axis.
 
     ``a = [a_1, ..., a_k]`` with block i of size ``n_i``; `b`, `z` and all derivatives are laid out
@@ -36,9 +37,7 @@ class Blocks(Relaxation):
     [[0. 1. 1. 0. 0.]]
     """
 
-    has_mean = True
     choice_rank = 1
-    has_items = True
 
     def __init__(self, sizes: Sequence[int]):
         if not sizes or min(sizes) < 2:

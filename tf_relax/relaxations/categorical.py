@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.relaxations.capabilities import Conditional, Enumerable, Items, MeanOfLogits
 from tf_relax.relaxations.impossible import only_possible, where_possible
 from tf_relax.relaxations.noise import gumbel
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 
-class Categorical(Relaxation):
+class Categorical(Items, Conditional, MeanOfLogits, Enumerable):
     r"""One-hot choices ``b = argmax z`` with ``z = a + G``, `G` Gumbel, over the last axis.
 
     With ``L = logsumexp(a)`` the conditional sample has ``z~_b = L + G_b`` at the choice and
@@ -30,9 +31,7 @@ class Categorical(Relaxation):
     [[1. 0. 0.]]
     """
 
-    has_mean = True
     choice_rank = 1
-    has_items = True
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 2:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.capabilities import Continuous, Discrete, KnownMean, Relaxed
 from tf_relax.relaxations.event import all_finite, along_event
 from tf_relax.relaxations.impossible import IMPOSSIBLE
 from tf_relax.relaxations.noise import seed_pair
@@ -17,7 +18,7 @@ from tf_relax.relaxations.relaxation import Draw, Relaxation
 tfd = tfp.distributions
 
 
-class Distribution(Relaxation):
+class Distribution(KnownMean):
     r"""``b ~ make_distribution(a)``, with derivatives by automatic differentiation.
 
     Where TensorFlow Probability reparameterises the sampler (explicitly or implicitly, Figurnov et
@@ -34,25 +35,23 @@ class Distribution(Relaxation):
     >>> import tensorflow as tf
     >>> import tensorflow_probability as tfp
     >>> poisson = Distribution(lambda a: tfp.distributions.Poisson(log_rate=a))
-    >>> poisson.discrete, poisson.probe(tf.TensorShape([None, 3])).reparameterized
-    (True, False)
+    >>> type(poisson.for_shape(tf.TensorShape([None, 3]))).__name__
+    'DiscreteDistribution'
     """
 
     def __init__(self, make_distribution: Callable[[tf.Tensor], Any]):
         self.make_distribution = make_distribution
-        # Known once `settle` has been told what the distribution is.
-        self.has_relaxation = False
-        self.has_conditional = False
-        self.has_mean = True
 
     def probe(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Probe:
         """Returns what the distribution is for logits of a shape, by making it once."""
         return _probe(self.make_distribution, tuple(logits_shape.as_list()), tf.as_dtype(dtype))
 
-    def settle(self, found: Probe) -> None:
-        """Notes what the distribution is."""
-        self.discrete = not found.reparameterized and not found.continuous
-        self.has_relaxation = found.reparameterized
+    def for_shape(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Relaxation:
+        found = self.probe(logits_shape, dtype)
+        if found.reparameterized:
+            return Reparameterized(self.make_distribution)
+        kind = ContinuousDistribution if found.continuous else DiscreteDistribution
+        return kind(self.make_distribution)
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         return self.probe(logits_shape).shape
@@ -93,6 +92,18 @@ class Distribution(Relaxation):
             log_prob = self.relaxed_log_prob(a, tf.stop_gradient(draw.b))
         return tape.gradient(log_prob, a, unconnected_gradients="zero")
 
+    def mean(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.make_distribution(a).mean(), a.dtype)
+
+    def mode(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.make_distribution(a).mode(), a.dtype)
+
+
+class Reparameterized(Continuous, Relaxed, Distribution):
+    """A distribution whose samples have a derivative in its parameters."""
+
+    initial_temperature = None
+
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         return self.score(a, draw)
 
@@ -105,11 +116,13 @@ class Distribution(Relaxation):
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
         return z
 
-    def mean(self, a: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.make_distribution(a).mean(), a.dtype)
 
-    def mode(self, a: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.make_distribution(a).mode(), a.dtype)
+class ContinuousDistribution(Continuous, Distribution):
+    """A distribution of real numbers of which nothing but the score is known."""
+
+
+class DiscreteDistribution(Discrete, Distribution):
+    """A discrete distribution of which nothing but the score is known."""
 
 
 def numbers(a: tf.Tensor) -> tf.Tensor:

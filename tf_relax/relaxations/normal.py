@@ -7,13 +7,14 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.capabilities import Conditional, Continuous, KnownMean
 from tf_relax.relaxations.noise import seed_pair
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 tfd = tfp.distributions
 
 
-class Normal(Relaxation):
+class Normal(Continuous, Conditional, KnownMean):
     r"""Normal units ``b = z = mu + exp(s) eps``, ``eps`` standard normal.
 
     The parameters of n units are 2n numbers on the last axis, the means `mu`, then the logarithms
@@ -28,9 +29,8 @@ class Normal(Relaxation):
     [[0.75]] [[-0.25   -0.9375]]
     """
 
-    discrete = False
-    has_mean = True
     choice_rank = 1  # means and deviations share an axis
+    initial_temperature = None
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         size = logits_shape[-1]

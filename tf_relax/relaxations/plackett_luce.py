@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.capabilities import Conditional, Enumerable, Items
 from tf_relax.relaxations.categorical import relaxed_gumbel_score, shown
 from tf_relax.relaxations.impossible import bounded_choices, impossible, where_possible
 from tf_relax.relaxations.noise import gumbel
 from tf_relax.relaxations.race import soft_log_prob
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 
-class PlackettLuce(Relaxation):
+class PlackettLuce(Items, Conditional, Enumerable):
     r"""The order of ``z = a + G``, largest first: a race of n steps without replacement.
 
     `b` is the permutation matrix whose row i is the item in place i, so ``b @ x`` is x in that
@@ -38,7 +39,6 @@ class PlackettLuce(Relaxation):
     """
 
     choice_rank = 1
-    has_items = True
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 2:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.relaxations.capabilities import Conditional, Enumerable, Items
 from tf_relax.relaxations.categorical import relaxed_gumbel_score
 from tf_relax.relaxations.impossible import only_possible, where_possible
 from tf_relax.relaxations.noise import gumbel
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 
 class Trace(NamedTuple):
@@ -27,7 +28,7 @@ class Trace(NamedTuple):
     alive: tf.Tensor
 
 
-class Race(Relaxation):
+class Race(Items, Conditional, Enumerable):
     r"""Choices ``T_1, T_2, ...``, each the first arrival among the items alive at its step.
 
     Items arrive at ``x_k = exp(-z_k)``, ``z = a + G``: exponentials of rate ``exp(a_k)``. What was
@@ -43,7 +44,6 @@ class Race(Relaxation):
     """
 
     choice_rank = 1
-    has_items = True
     # Whether all steps choose among the same items, or each has a row of items of its own.
     shared: bool = True
 
@@ -99,6 +99,9 @@ class Race(Relaxation):
     def forced(self, a: tf.Tensor, outcome: tf.Tensor) -> Draw:
         trace = self._replayed(tf.cast(outcome, a.dtype))
         return Draw(noise=tf.zeros_like(a), z=tf.zeros_like(a), b=self.seen(trace), trace=trace)
+
+    def num_outcomes(self, event_shape: tf.TensorShape) -> int | None:
+        return None  # not counted, unless a subclass does
 
     def outcomes(self, event_shape: tf.TensorShape) -> np.ndarray | None:
         """Lists all races of a single event: after every choice, whoever is alive may win next."""

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax.relaxations.capabilities import Continuous
 from tf_relax.relaxations.distribution import Distribution, nan_unless_finite, numbers
 from tf_relax.relaxations.noise import open_uniform
-from tf_relax.relaxations.relaxation import Draw
+from tf_relax.relaxations.relaxation import Draw, Relaxation
 
 tfd = tfp.distributions
 
@@ -27,7 +28,7 @@ class Accepted(NamedTuple):
     u: tf.Tensor
 
 
-class Rejection(Distribution):
+class Rejection(Continuous, Distribution):
     r"""Gamma variables of Marsaglia and Tsang (2000), as functions of their accepted proposals.
 
     ``h(eps, alpha) = (alpha - 1/3) (1 + eps / sqrt(9 alpha - 3))^3``. An accepted `eps` depends on
@@ -46,9 +47,9 @@ class Rejection(Distribution):
         super().__init__(make_distribution)
         self.boosts = boosts
 
-    def settle(self, found: Any) -> None:
-        # The derivative at fixed eps is not the derivative of the expectation.
-        self.discrete, self.has_relaxation = False, False
+    def for_shape(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Relaxation:
+        # Not `Relaxed`: the derivative at fixed eps is not the derivative of the expectation.
+        return self
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         distribution = self.make_distribution(numbers(a))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse.csgraph
@@ -18,6 +19,7 @@ from tf_relax.relaxations.impossible import (
 )
 from tf_relax.relaxations.matrix_tree import marginals
 from tf_relax.relaxations.race import Race, Trace
+from tf_relax.relaxations.relaxation import Relaxation
 
 
 class SpanningTree(Race):
@@ -28,7 +30,8 @@ class SpanningTree(Race):
     distribution ``p(T) ~ exp(sum_{e in T} z_e / t)`` (Paulus et al. 2020).
 
     Args:
-        edges: pairs of nodes, numbered from 0, `[edges, 2]`.
+        edges: pairs of nodes, numbered from 0, `[edges, 2]`; `None` for the complete graph that has
+            as many edges as there are logits, see `for_shape`.
         adjacency: whether `b` is the symmetric adjacency matrix, `[..., nodes, nodes]`, instead of
             one number per edge.
 
@@ -43,11 +46,21 @@ class SpanningTree(Race):
     [[1. 1. 0.]]
     """
 
-    def __init__(self, edges: Sequence[tuple[int, int]], adjacency: bool = False):
-        self.edges = _checked(edges)
+    initial_temperature = 0.5
+
+    def __init__(self, edges: Sequence[tuple[int, int]] | None, adjacency: bool = False):
         self.adjacency = adjacency
+        self.any_size = edges is None
+        if edges is None:
+            return
+        self.edges = _checked(edges)
         self.nodes = int(self.edges.max()) + 1
         self.steps = self.nodes - 1
+
+    def for_shape(self, logits_shape: tf.TensorShape, dtype: Any = tf.float32) -> Relaxation:
+        if not self.any_size:
+            return self
+        return SpanningTree(complete_graph(logits_shape[-1] or 0), adjacency=self.adjacency)
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] != len(self.edges):

@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.relaxations.bernoulli import Bernoulli
+from tf_relax.relaxations.capabilities import Conditional, Enumerable
 from tf_relax.relaxations.categorical import shown
 from tf_relax.relaxations.impossible import where_possible
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 _bernoulli = Bernoulli()
 
 
-class StickBreakingPermutation(Relaxation):
+class StickBreakingPermutation(Conditional, Enumerable):
     r"""Entries ``x_mn = l + beta_mn (u - l)`` of a doubly stochastic matrix, one after the other.
 
     Linderman et al. (2018), section 3.1: `u` is the least of what row m and column n have left,

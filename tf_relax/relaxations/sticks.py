@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.relaxations.bernoulli import Bernoulli
+from tf_relax.relaxations.capabilities import Conditional, Enumerable, KnownMean
 from tf_relax.relaxations.categorical import shown
 from tf_relax.relaxations.impossible import where_possible
-from tf_relax.relaxations.relaxation import Draw, Relaxation
+from tf_relax.relaxations.relaxation import Draw
 
 _bernoulli = Bernoulli()
 
 
-class Sticks(Relaxation):
+class Sticks(Conditional, KnownMean, Enumerable):
     r"""``K - 1`` logistic sticks ``z = a + l``; the choice is the first k with ``z_k > 0``, or K.
 
     Stick-breaking construction of Linderman et al. (2017): ``p(b = k) = sigmoid(a_k) prod_{j<k}
@@ -33,7 +34,6 @@ class Sticks(Relaxation):
     [[0. 1. 0.]]
     """
 
-    has_mean = True
     choice_rank = 1
 
     def bounded(self, a: tf.Tensor) -> tf.Tensor:

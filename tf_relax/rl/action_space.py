@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.relaxations import Bernoulli, Blocks, Categorical, Normal, Relaxation
+from tf_relax.relaxations import Bernoulli, Blocks, Categorical, Discrete, Normal
 from tf_relax.rl.gym import gymnasium
 
 # exp(-128) is 0 in float32, and noise that makes up for it does not occur there.
 _NEVER = 128.0
+
+# Distributions of actions.
+Actions = Categorical | Blocks | Bernoulli | Normal
 
 
 class ActionSpace:
@@ -42,7 +45,7 @@ class ActionSpace:
     (5, True)
     """
 
-    relaxation: Relaxation
+    relaxation: Actions
     space: Any
 
     def __init__(self, space: Any, owner: str):
@@ -72,7 +75,7 @@ class ActionSpace:
                 "floats with one axis. Wrap the environment in a "
                 "gymnasium.wrappers.TransformAction that offers one of these."
             )
-        self.discrete = self.relaxation.discrete
+        self.discrete = isinstance(self.relaxation, Discrete)
 
     def bounded(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns logits of the same distribution that are finite where an action is impossible.

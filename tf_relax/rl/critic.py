@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax import surrogates
-from tf_relax.relaxations import Draw, Relaxation
+from tf_relax import rules, surrogates
+from tf_relax.relaxations import Discrete, Draw
+from tf_relax.rl.action_space import Actions
 from tf_relax.surrogates import Surrogate
 
 
@@ -21,12 +22,12 @@ class Critic(keras.layers.Layer):
         temperature: where ``t`` starts; continuous actions have none.
     """
 
-    def __init__(self, relaxation: Relaxation, surrogate: Surrogate, temperature: float = 0.5):
+    def __init__(self, relaxation: Actions, surrogate: Surrogate, temperature: float = 0.5):
         super().__init__(name="critic")
         self.relaxation = relaxation
         self.surrogate = surrogate
         self.log_temperature = None
-        if relaxation.discrete:
+        if isinstance(relaxation, Discrete):
             self.log_temperature = self.add_weight(
                 shape=(),
                 initializer=keras.initializers.Constant(float(tf.math.log(temperature))),
@@ -56,10 +57,7 @@ class Critic(keras.layers.Layer):
         self, z: tf.Tensor, logits: tf.Tensor, states: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns ``c(z, s)`` and ``dc/dz``."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(z)
-            c = self(z, logits, states)
-        return c, tape.gradient(c, z, unconnected_gradients="zero")
+        return rules.value_and_derivative(lambda z: self(z, logits, states), z)
 
     def surprise(self, draw: Draw, logits: tf.Tensor, states: tf.Tensor) -> tf.Tensor:
         r"""Returns ``<dr/dy (E[b], s), b - E[b]>``, whose mean over actions is zero.
@@ -68,11 +66,8 @@ class Critic(keras.layers.Layer):
         for surrogates that are linear in the action.
         """
         mean = self.relaxation.mean(logits)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(mean)
-            r = self.at(mean, logits, states)
-        slope = tape.gradient(r, mean, unconnected_gradients="zero")
-        return tf.reduce_sum(slope * (draw.b - mean), axis=-1)
+        _, slope = rules.value_and_derivative(lambda y: self.at(y, logits, states), mean)
+        return rules.first_order(slope, draw.b, mean)
 
 
 def resolve(surrogate: Any, owner: str) -> Surrogate:

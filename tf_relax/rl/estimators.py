@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tf_relax.relaxations import Draw, Relaxation
-from tf_relax.relaxations.event import along_event
+from tf_relax import rules
+from tf_relax.relaxations import Draw
+from tf_relax.rl.action_space import Actions
 from tf_relax.rl.critic import Critic
 from tf_relax.rl.off_policy import OffPolicy
 from tf_relax.rl.returns import discounted_sums
@@ -31,7 +32,7 @@ class Steps(NamedTuple):
         critic: ``c(z, s)``, or `None`.
     """
 
-    relaxation: Relaxation
+    relaxation: Actions
     logits: tf.Tensor
     draw: Draw
     noise: tf.Tensor
@@ -42,9 +43,10 @@ class Steps(NamedTuple):
     mask: tf.Tensor
     critic: Critic | None
 
-    def score(self) -> tf.Tensor:
-        """Returns ``d log pi(b | s) / d logits``."""
-        return self.relaxation.score(self.logits, self.draw)
+    @property
+    def sampled(self) -> tuple[Actions, tf.Tensor, Draw]:
+        """Relaxation, logits and draw, with which all `rules` begin."""
+        return self.relaxation, self.logits, self.draw
 
 
 class PolicyEstimator(abc.ABC):
@@ -95,7 +97,7 @@ class Reinforce(PolicyEstimator):
     takes_value = False
 
     def gradient(self, steps: Steps) -> tf.Tensor:
-        return along_event(steps.returns, steps.logits) * steps.score()
+        return rules.score_function(*steps.sampled, steps.returns)
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -113,7 +115,7 @@ class A2C(PolicyEstimator):
     uses_value = True
 
     def gradient(self, steps: Steps) -> tf.Tensor:
-        return along_event(steps.returns - steps.values, steps.logits) * steps.score()
+        return rules.score_function(*steps.sampled, steps.returns - steps.values)
 
 
 class ActionDependent(PolicyEstimator):
@@ -178,11 +180,9 @@ class Lax(ActionDependent):
     discrete = False
 
     def gradient(self, steps: Steps) -> tf.Tensor:
-        relaxation, a, draw = steps.relaxation, steps.logits, steps.draw
         assert steps.critic is not None
-        c, h = steps.critic.value_and_derivative(draw.z, a, steps.states)
-        signal = self.returns(steps) - c
-        return along_event(signal, a) * steps.score() + relaxation.vjp(a, draw, h)
+        c, h = steps.critic.value_and_derivative(steps.draw.z, steps.logits, steps.states)
+        return rules.lax(*steps.sampled, self.returns(steps) - c, h)
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
@@ -215,17 +215,16 @@ class Relax(ActionDependent):
         self.coupled = coupled
 
     def gradient(self, steps: Steps) -> tf.Tensor:
-        relaxation, a, draw, critic = steps.relaxation, steps.logits, steps.draw, steps.critic
+        critic, a = steps.critic, steps.logits
         assert critic is not None
-        c, h = critic.value_and_derivative(draw.z, a, steps.states)
+        c, h = critic.value_and_derivative(steps.draw.z, a, steps.states)
         if self.coupled:  # z~ = z in value
-            path = relaxation.delta_vjp(a, draw, h)
+            path = rules.coupled_path(*steps.sampled, h)
         else:
-            z_tilde = relaxation.conditional(a, draw, steps.noise)
+            z_tilde = steps.relaxation.conditional(a, steps.draw, steps.noise)
             c, h_tilde = critic.value_and_derivative(z_tilde, a, steps.states)
-            path = relaxation.vjp(a, draw, h)
-            path -= relaxation.conditional_vjp(a, draw, z_tilde, h_tilde)
-        return along_event(self.returns(steps) - c, a) * steps.score() + path
+            path = rules.independent_path(*steps.sampled, z_tilde, h, h_tilde)
+        return rules.relax(*steps.sampled, self.returns(steps) - c, path)
 
     def get_config(self) -> dict[str, Any]:
         return {"coupled": self.coupled, **super().get_config()}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_relax.relaxations import Draw
+from tf_relax.relaxations import Discrete, Draw
 from tf_relax.rl.estimators import Steps
 from tf_relax.rl.returns import lambda_returns
 from tf_relax.rl.rollout import Rollout
@@ -82,7 +82,7 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
     a = tf.stop_gradient(logits)
     draw = relaxation.sample(a, z_noise)
     # The action that was taken, even if rounding had it otherwise.
-    draw = Draw(noise=z_noise, z=draw.z if relaxation.discrete else taken, b=taken)
+    draw = Draw(noise=z_noise, z=draw.z if isinstance(relaxation, Discrete) else taken, b=taken)
     lam = 1.0 if trainer.gae_lambda is None else trainer.gae_lambda
     steps = Steps(
         relaxation=relaxation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,35 +19,39 @@ class Record(Handler):
             that refuses to be differentiated.
         num_noises: noise tensors per site: the first makes its sample, the others are for further
             passes, which run on the same random state and could not draw any of their own.
-        num_conditional: how many `z~ ~ p(z | b)` to draw at every site.
+        num_conditional: how many `z~ ~ p(z | b)` to draw at a site of a layer.
         num_passes: for how many passes to draw the noise of z~.
-        couple: maps the independent noise tensors of a site, given its logits, to dependent ones.
+        couple: maps the independent noise tensors of a layer's site, given its logits, to dependent
+            ones.
         noise: one tensor per site, in the order of the calls, instead of fresh noise,
             `[batch, *event]` or, for several, `[num_noises, batch, *event]`.
         conditional_noise: the same for `z~`.
         divergence: overrides how layers compute the divergence from their prior.
         relaxed: whether `output` gives relaxed samples, which black-box objectives refuse.
         always_samples: whether layers sample even where their `inference` mode would not.
+        states: what an estimator has learned, by layer.
     """
 
     def __init__(
         self,
         output: Callable[[Site], tf.Tensor] | None = None,
         num_noises: int = 1,
-        num_conditional: int = 0,
+        num_conditional: Callable[[Any], int] = lambda layer: 0,
         num_passes: int = 1,
-        couple: Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]] | None = None,
+        couple: Callable[[Any, list[tf.Tensor], tf.Tensor], list[tf.Tensor]] | None = None,
         noise: Sequence[tf.Tensor] | None = None,
         conditional_noise: Sequence[tf.Tensor] | None = None,
         divergence: str | None = None,
         relaxed: bool = False,
         always_samples: bool = False,
+        states: Mapping[Any, Any] | None = None,
     ):
         self.sites = Sites()
         self.divergence = divergence
         self.relaxed = relaxed
         self.always_samples = always_samples
         self._output = output
+        self._states = {} if states is None else states
         self._num_noises = num_noises
         self._num_conditional = num_conditional
         self._num_passes = num_passes
@@ -78,7 +82,7 @@ class Record(Handler):
         self._check_graph(layer, logits)
         noises = self._draw_noise(self._noise, self._num_noises, layer, logits)
         if self._couple is not None:
-            noises = self._couple(noises, logits)
+            noises = self._couple(layer, noises, logits)
         calls = sum(site.layer is layer for site in self.sites)
         site = Site(
             layer=layer,
@@ -88,12 +92,14 @@ class Record(Handler):
             draw=layer.relaxation.sample(logits, noises[0]),
             noises=noises,
             mask=mask,
+            state=self._states.get(layer),
         )
-        if self._num_conditional:
-            count = self._num_conditional * self._num_passes
+        num_conditional = self._num_conditional(layer)
+        if num_conditional:
+            count = num_conditional * self._num_passes
             tildes = self._draw_noise(self._conditional_noise, count, layer, logits)
             site.conditional_noises = tildes
-            site.z_tildes = site.conditional(tildes[: self._num_conditional])
+            site.z_tildes = site.conditional(tildes[:num_conditional])
         if self._output is None:
             sample = layer.hard_output(logits, layer.as_output(site.draw))
         else:
@@ -163,4 +169,4 @@ def record(
     >>> bool(tf.reduce_all((site.z_tilde > 0) == (site.z > 0)))
     True
     """
-    return Record(num_conditional=1, noise=noise, conditional_noise=conditional_noise)
+    return Record(num_conditional=lambda layer: 1, noise=noise, conditional_noise=conditional_noise)

@@ -67,6 +67,14 @@ class Replay(Handler):
         if recorded in self._unchanged:
             logits, context = recorded.logits, recorded.context
         draw, sample = self._sample(recorded, logits)
-        site = Site(layer, recorded.name, logits, context, draw, output=tf.identity(sample))
+        site = Site(
+            layer=layer,
+            name=recorded.name,
+            logits=logits,
+            context=context,
+            draw=draw,
+            output=tf.identity(sample),
+            state=recorded.state,
+        )
         self.sites.append(site)
         return site

@@ -20,13 +20,14 @@ class Site:
         layer: the layer that was called.
         name: the layer's name; further calls of a shared layer count up: `code`, `code[1]`, ...
         logits: parameters of the distribution, `[batch, *event]`, float32 or better.
-        context: what the layer's surrogate may look at besides `z` and the logits, or `None`.
+        context: what a surrogate may look at besides `z` and the logits, or `None`.
         draw: noise, relaxed `z` and hard `b`.
         noises: the noise of this and of all further samples of the step; the first made `draw`.
         conditional_noises: the noise of the samples of `z | b` of this and all further passes.
         z_tildes: samples of `z | b`, as many as were asked for.
         output: what the layer returned.
         mask: what takes part, with as many axes as the logits; `None` for everything.
+        state: what the estimator has learned for the layer, or `None` where none is at work.
     """
 
     layer: Any
@@ -39,6 +40,7 @@ class Site:
     z_tildes: Sequence[tf.Tensor] = ()
     output: tf.Tensor | None = None
     mask: tf.Tensor | None = None
+    state: Any = None
 
     @property
     def z(self) -> tf.Tensor:
@@ -99,6 +101,10 @@ class Sites(list[Site]):
             for level in sorted(set(depths))
         ]
         return self._levels
+
+    def set_levels(self, levels: list[list[Site]]) -> None:
+        """Says what `levels` returns, for sites that are some of those of a pass."""
+        self._levels = levels
 
     def until(self, level: Sequence[Site]) -> list[Site]:
         """Returns the sites of all levels up to and including `level`, which is one of them."""

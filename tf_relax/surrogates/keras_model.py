@@ -31,9 +31,10 @@ class KerasModel(Surrogate):
     >>> z, logits = keras.Input((3,)), keras.Input((3,))
     >>> hidden = keras.layers.Dense(8, "tanh")(keras.layers.Concatenate()([z, logits]))
     >>> critic = keras.Model([z, logits], keras.layers.Dense(1)(hidden))
-    >>> layer = tf_relax.layers.RelaxBernoulli(surrogate=KerasModel(critic))
-    >>> layer.surrogate.looks_at
+    >>> surrogate = KerasModel(critic)
+    >>> surrogate.looks_at
     ('logits',)
+    >>> estimator = tf_relax.estimators.Relax(surrogate=surrogate)
     """
 
     def __init__(

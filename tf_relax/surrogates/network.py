@@ -129,7 +129,7 @@ def _size(shape: Any) -> int:
         if dimension is None:
             raise ValueError(
                 "A surrogate network needs logits and a context of fixed size. Received shape "
-                f"{tuple(shape)}: fix the size, or use `surrogate='objective'`."
+                f"{tuple(shape)}: fix the size, or use Relax(surrogate='objective')."
             )
         size *= dimension
     return size

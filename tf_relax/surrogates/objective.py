@@ -18,7 +18,7 @@ class Objective(Surrogate):
     Example:
 
     >>> import tf_relax
-    >>> layer = tf_relax.layers.RelaxBernoulli(surrogate=tf_relax.surrogates.Objective())
+    >>> estimator = tf_relax.estimators.Relax(surrogate=Objective())
     """
 
     uses_objective = True

@@ -12,8 +12,8 @@ from tf_relax.compat import sublayers
 from tf_relax.estimators import Estimate, Passes
 from tf_relax.layers import ConditionalPrior
 from tf_relax.sites import Sites, ancestors, depends_on
-from tf_relax.surrogates import is_surrogate_variable
 from tf_relax.training.batch import as_dense, symbolic
+from tf_relax.training.estimator_state import EstimatorState
 from tf_relax.training.objective import Objective, mixes_examples
 from tf_relax.training.passes import ModelPass, Step, forward
 
@@ -77,8 +77,8 @@ def differentiate(
     passes = step.passes(first)
 
     # g = d E[f]/d logits, and the gradient of its variance in the surrogates.
-    surrogate_variables = _surrogate_variables(model)
-    penalties = _Penalties(model, surrogate_variables)
+    surrogate_variables = model.estimator_state.trainable_variables
+    penalties = _Penalties(model.estimator_state)
     with tf.GradientTape(watch_accessed_variables=False) as surrogate_tape:
         surrogate_tape.watch([v.value for v in surrogate_variables])
         estimate = estimator.estimate(passes)
@@ -86,7 +86,8 @@ def differentiate(
     surrogate_gradients = _surrogate_gradients(
         model, surrogate_tape, surrogate_loss, surrogate_variables
     )
-    model_variables = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
+    model.estimator_state.check_complete()
+    model_variables = model.trainable_variables
     loss, model_gradients, logit_gradients = _model_gradients(
         first, passes, estimate, model_variables
     )
@@ -111,7 +112,7 @@ def differentiate(
 
 def _nan_unless_finite(loss: tf.Tensor, estimate: Estimate) -> tf.Tensor:
     """Returns a loss that is NaN where the gradient is: what watches one may miss the other."""
-    gradients = [g for one in estimate.gradients or () for g in one]
+    gradients = [g for one in estimate.gradients or () for g in one if g is not None]
     if not gradients:
         return loss
     finite = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients]
@@ -159,6 +160,8 @@ def _model_gradients(
     if estimate.gradients is not None:
         for one, gradients in zip(sampled, estimate.gradients, strict=True):
             for site, g in zip(one.sites, gradients, strict=True):
+                if g is None:
+                    continue
                 batch = tf.cast(tf.shape(g)[0], g.dtype)
                 targets.append(site.logits)
                 seeds.append(tf.stop_gradient(g) * tf.cast(scale, g.dtype) / batch)
@@ -185,35 +188,26 @@ def _as(dtype: tf.DType, weight: Any) -> tf.Tensor:
     return tf.cast(weight, dtype) if tf.is_tensor(weight) else tf.constant(weight, dtype)
 
 
-def trained_variables(model: Any) -> list[keras.Variable]:
-    """Returns the variables that a step updates: the model's own, then the surrogates'."""
-    own = [v for v in model.trainable_variables if not is_surrogate_variable(v)]
-    return [*own, *_surrogate_variables(model)]
-
-
-def _surrogate_variables(model: Any) -> list[keras.Variable]:
-    wanted = {
-        id(variable)
-        for layer in model.stochastic_layers
-        for variable in model.estimator.surrogate_variables(
-            layer, model.relaxable and layer.relaxable
-        )
-    }
-    return [v for v in model.trainable_variables if id(v) in wanted]
-
-
 def _surrogate_gradients(
     model: Any, tape: tf.GradientTape, loss: tf.Tensor | None, variables: list[keras.Variable]
 ) -> list[tf.Tensor | None]:
-    if loss is None or not variables:
+    if not variables:
         return []
+    if loss is None:
+        raise ValueError(
+            f"{model.estimator} learns {[v.path for v in variables]} for RelaxModel "
+            f"'{model.name}', and its estimate has no `surrogate_loss`, whose gradient trains them."
+        )
     gradients = tape.gradient(loss, [v.value for v in variables])
-    of_objective = {id(v) for layer in model.stochastic_layers for v in layer.objective_variables}
+    states = model.estimator_state.by_layer.values()
+    of_objective = {
+        id(getattr(state, name, None)) for state in states for name in ("log_temperature", "scale")
+    }
     for variable, gradient in zip(variables, gradients, strict=True):
         if gradient is None and model.complete:
             reason = (
                 "an operation between it and the objective has no second derivative. Use "
-                "`surrogate='network'` in the layer, or set trainable=False on the variable."
+                "Relax(surrogate='network'), or set trainable=False on the variable."
                 if id(variable) in of_objective
                 else "the surrogate does not use it, or only through an operation without a "
                 "second derivative. Remove the variable, or set trainable=False on it."
@@ -234,26 +228,17 @@ class _Penalties:
     those of the latest call.
 
     Args:
-        model: a `RelaxModel`, before its surrogates are called.
-        trained: the surrogate variables that the estimator trains.
+        state: what the estimator learns, before it is called.
     """
 
-    def __init__(self, model: Any, trained: list[keras.Variable]):
-        ids = {id(variable) for variable in trained}
-        self._surrogates = [
-            layer.surrogate
-            for layer in model.stochastic_layers
-            if any(id(variable) in ids for variable in layer.surrogate.trainable_variables)
-        ]
-        self._earlier = self._terms()  # of other steps, if any
-
-    def _terms(self) -> list[tf.Tensor]:
-        return [term for surrogate in self._surrogates for term in surrogate.losses]
+    def __init__(self, state: EstimatorState):
+        self._state = state
+        self._earlier = state.losses  # of other steps, if any
 
     def added_to(self, loss: tf.Tensor | None) -> tf.Tensor | None:
         """Returns the loss of the surrogates with what their layers added since."""
         earlier = {id(term) for term in self._earlier}
-        new = [tf.reduce_sum(term) for term in self._terms() if id(term) not in earlier]
+        new = [tf.reduce_sum(term) for term in self._state.losses if id(term) not in earlier]
         if loss is None or not new:
             return loss
         return tf.add_n([loss, *(tf.cast(term, loss.dtype) for term in new)])
@@ -267,11 +252,13 @@ def _loss_scale(model: Any, dtype: tf.DType) -> tf.Tensor:
 
 def _check_layers(model: Any) -> None:
     layers = model.stochastic_layers
+    model.estimator.check_layers(layers)
     for layer in layers:
-        model.estimator.check(layer)
-        if model.estimator.needs_differentiable_objective and not layer.relaxable:
+        estimator = model.estimator.part(layer)
+        estimator.check(layer)
+        if estimator.needs_differentiable_objective and not layer.relaxable:
             raise ValueError(
-                f"{model.estimator} differentiates the objective in the sample, and "
+                f"{estimator} differentiates the objective in the sample, and "
                 f"{type(layer).__name__} '{layer.name}' returns indices. Let it return one-hot "
                 "vectors, or use 'relax', whose surrogate network then stands alone."
             )

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_relax.compat import global_seed_state
 from tf_relax.estimators import Passes
 from tf_relax.layers.prior import SAMPLED
-from tf_relax.relaxations import Draw
+from tf_relax.relaxations import Draw, KnownMean
 from tf_relax.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax.training.batch import as_dense
 from tf_relax.training.objective import Objective, per_example_objective
@@ -46,14 +46,15 @@ class Step:
         handler = Record(
             output=self.output,
             num_noises=max(count, estimator.num_noises),
-            num_conditional=estimator.num_z_tildes,
+            num_conditional=lambda layer: estimator.part(layer).num_z_tildes,
             num_passes=count,
-            couple=estimator.couple,
+            couple=lambda layer, noises, a: estimator.part(layer).couple(noises, a),
             noise=noise,
             conditional_noise=conditional_noise,
             divergence=self.divergence,
             relaxed=estimator.relaxes_samples,
             always_samples=True,
+            states=self.model.estimator_state.by_layer,
         )
         with self.tape:
             self._scope, self._held = self._stateless()
@@ -100,7 +101,7 @@ class Step:
 
     def output(self, site: Site) -> tf.Tensor:
         """Returns what the estimator lets a layer return, observed by the tape."""
-        sample = self.estimator.output(site)
+        sample = self.estimator.part(site.layer).output(site)
         if sample.dtype.is_floating:
             self.tape.watch(sample)  # to ask what depends on it, and how
         return sample
@@ -162,8 +163,8 @@ class ModelPass:
             return draw, self.step.output(site)
 
         one = self._replay(sample, self.sites.levels()[0])
-        count = estimator.num_z_tildes
         for site, recorded in zip(one.sites, self.recorded, strict=True):
+            count = estimator.part(site.layer).num_z_tildes
             if count:
                 noises = recorded.conditional_noises[k * count : (k + 1) * count]
                 site.z_tildes = site.conditional(noises)
@@ -224,14 +225,22 @@ class ModelPass:
         self._check_masks(level)
         given = dict(zip(level, z, strict=True))
 
+        def temperature(site: Site) -> tf.Tensor:
+            learned = getattr(site.state, "temperature", None)
+            if learned is not None:
+                return learned
+            start = getattr(site.layer.relaxation, "initial_temperature", None)
+            return tf.constant(start or 1.0, site.z.dtype)
+
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
             layer = recorded.layer
             if recorded in given:
                 if not layer.relaxable:  # beside the others, so none of them causes it
                     return None, tf.stop_gradient(recorded.output)
-                return None, layer.relaxed_output(given[recorded])
-            noise = recorded.draw.noise
-            return None, layer.relaxed_output(layer.relaxation.sample(logits, noise).z)
+                z = given[recorded]
+            else:
+                z = layer.relaxation.sample(logits, recorded.draw.noise).z
+            return None, layer.relaxed_output(z, temperature(recorded))
 
         _, objective = self.step.replay(self._from_level(level, sample, relaxed=True))
         return self.sites.signal(tf.cast(objective.f, z[0].dtype))
@@ -249,7 +258,7 @@ class ModelPass:
                     f"The mask of {type(site.layer).__name__} '{site.name}' is computed from the "
                     f"samples of {names}, whose surrogate evaluates the objective at relaxed "
                     "samples: a mask that jumps there makes the gradient biased. Use "
-                    "`surrogate='network'` in the layers before, or estimator='leave_one_out'."
+                    "Relax(surrogate='network'), or estimator='leave_one_out'."
                 )
 
     def at_mean(self, level: Sequence[Site], mean: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -258,6 +267,12 @@ class ModelPass:
 
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
             layer = recorded.layer
+            if recorded not in given and not isinstance(layer.relaxation, KnownMean):
+                raise ValueError(
+                    f"The mean of the samples of {type(layer).__name__} '{recorded.name}' is not "
+                    f"known, and the estimator of '{level[0].name}', a layer before it, needs it: "
+                    "use 'relax' or 'leave_one_out' for that layer."
+                )
             value = given[recorded] if recorded in given else layer.relaxation.mean(logits)
             return None, tf.cast(value, layer.compute_dtype)
 

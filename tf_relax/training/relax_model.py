@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import dataclasses
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from tf_relax import estimators
 from tf_relax.compat import (
@@ -23,7 +26,8 @@ from tf_relax.estimators import Estimator
 from tf_relax.layers import Stochastic
 from tf_relax.losses import BlackBox
 from tf_relax.training.batch import batch_size
-from tf_relax.training.differentiation import Differentiation, differentiate, trained_variables
+from tf_relax.training.differentiation import Differentiation, differentiate
+from tf_relax.training.estimator_state import EstimatorState
 from tf_relax.training.relax_optimizer import RelaxOptimizer
 from tf_relax.training.styles import style_of, variant
 
@@ -79,6 +83,20 @@ class RelaxModel(keras.Model):
             raise self._no_place_in_hdf5()
         super().save(filepath, *args, **kwargs)
 
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Loads weights as `keras.Model.load_weights` does; if that fails, nothing has changed."""
+        optimizer = getattr(self, "optimizer", None)
+        moments = [] if optimizer is None else optimizer.variables
+        state = [] if self.estimator_state is None else self.estimator_state.variables
+        variables = [*self.variables, *state, *moments]
+        before = [tf.identity(variable.value) for variable in variables]
+        try:
+            super().load_weights(filepath, *args, **kwargs)
+        except Exception:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            raise
+
     @leaves_config_to_keras
     def get_config(self) -> dict[str, Any]:
         if saving_to_legacy_hdf5():  # by `keras.saving.save_model`
@@ -92,30 +110,6 @@ class RelaxModel(keras.Model):
             "`model.save_weights('model.weights.h5')`."
         )
 
-    def quantize(
-        self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any
-    ) -> None:
-        """Quantizes the weights, as `keras.Model.quantize` does, but not those of surrogates.
-
-        No surrogate is part of the forward pass.
-        """
-        surrogates = {
-            id(layer)
-            for stochastic in self.stochastic_layers
-            for surrogate in (stochastic.surrogate, stochastic.stein)
-            for layer in (surrogate, *sublayers(surrogate))
-        }
-
-        def wanted(layer: keras.Layer) -> bool:
-            if filters is None or callable(filters):
-                matches = filters is None or filters(layer)
-            else:
-                patterns = [filters] if isinstance(filters, str) else filters
-                matches = any(re.search(pattern, layer.name) for pattern in patterns)
-            return bool(matches) and id(layer) not in surrogates
-
-        super().quantize(mode, config=config, filters=wanted, **kwargs)
-
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RelaxModel:
         if cls._style is None and "layers" in config and "input_layers" not in config:
@@ -127,7 +121,7 @@ class RelaxModel(keras.Model):
         optimizer: Any = "rmsprop",
         loss: Any = None,
         *args: Any,
-        estimator: str | Estimator = "relax",
+        estimator: str | Estimator | Mapping[str, str | Estimator] = "relax",
         importance_samples: int | None = None,
         batch_coupled: bool | None = None,
         **kwargs: Any,
@@ -139,7 +133,8 @@ class RelaxModel(keras.Model):
                 of itself for the surrogates. `None` for a model that is not trained.
             loss: any loss with per-example values.
             *args: further arguments of `keras.Model.compile`.
-            estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
+            estimator: gradient estimator, by name or as an object of `tf_relax.estimators`, or a
+                mapping from the names of the stochastic layers to one for each.
             importance_samples: K, to train on minus the importance-weighted bound with K samples,
                 ``-log 1/K sum_k p(y, b_k) / q(b_k | x)`` (Burda et al. 2016, equation 8), instead
                 of minus the ELBO. The loss has to be a negative log-likelihood in nats, and a layer
@@ -163,29 +158,62 @@ class RelaxModel(keras.Model):
                     "cannot compile. Use jit_compile=False."
                 )
             kwargs["jit_compile"] = False
-        self.relaxable = len(black_boxes) < len(losses) or not losses
+        chosen = estimators.get(estimator)
+        _check_objective(chosen, importance_samples, black_boxes)
+        if self.stochastic_layers:
+            chosen.check_layers(self.stochastic_layers)
+        relaxable = len(black_boxes) < len(losses) or not losses
+        known = self._estimation
+        state = EstimatorState()
+        if known is not None and known.is_for(chosen, relaxable):
+            state = known.state  # as it has been learned
+        state.build_for(self.stochastic_layers, chosen, relaxable)
+        super().compile(_wrap(optimizer), loss, *args, **kwargs)
+        self.relaxable = relaxable
         self.complete = not black_boxes
         self.importance_samples = importance_samples
         self.batch_coupled = batch_coupled
-        self.estimator = self._checked(estimators.get(estimator), black_boxes)
-        super().compile(_wrap(optimizer), loss, *args, **kwargs)
+        self._estimate_with(_Estimation(chosen, state, relaxable))
+        pair = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if isinstance(pair, RelaxOptimizer):
+            model = weakref.ref(self)  # an optimizer may outlive its model
+            pair.also_train(lambda: _learned_by(model()))
 
-    def _checked(self, estimator: Estimator, black_boxes: list[BlackBox]) -> Estimator:
-        estimator.check_objective(self.importance_samples)
-        if black_boxes and estimator.needs_differentiable_objective:
-            raise ValueError(
-                f"Estimator {estimator} differentiates the objective, and loss "
-                f"'{black_boxes[0].name}' is a BlackBox. Use estimator='relax', whose surrogate "
-                "network then stands alone, or 'reinforce'."
-            )
-        return estimator
+    @property
+    def _estimation(self) -> _Estimation | None:
+        return self.__dict__.get("_compiled_estimation")
+
+    def _estimate_with(self, estimation: _Estimation | None) -> None:
+        # Keras would track an attribute, and count what estimators learn among the weights.
+        self.__dict__["_compiled_estimation"] = estimation
+
+    @property
+    def estimator(self) -> Estimator | None:
+        """The gradient estimator of a compiled model."""
+        return None if self._estimation is None else self._estimation.estimator
+
+    @property
+    def estimator_state(self) -> EstimatorState | None:
+        """What the estimator of a compiled model has learned: `model.estimator_state["code"]`.
+
+        Like the optimizer, it is no part of the weights, and saved with them.
+        """
+        if self._estimation is None:
+            return None
+        at_work = self._estimation
+        at_work.state.build_for(self.stochastic_layers, at_work.estimator, at_work.relaxable)
+        return at_work.state
 
     @contextlib.contextmanager
-    def using(self, estimator: str | Estimator) -> Iterator[RelaxModel]:
+    def using(
+        self, estimator: str | Estimator, state: EstimatorState | None = None
+    ) -> Iterator[RelaxModel]:
         """Replaces the estimator of a compiled model inside a `with` block.
 
         Args:
             estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
+            state: what it has learned, `model.estimator_state` of an earlier block. `None` takes
+                what the compiled model has learned with the same estimator, or starts anew.
 
         Raises:
             ValueError: for an unknown estimator, and for losses that it cannot work with.
@@ -201,16 +229,51 @@ class RelaxModel(keras.Model):
         Disarm()
         """
         losses = [loss for loss in keras.tree.flatten(self.loss) if isinstance(loss, BlackBox)]
-        compiled = self.estimator
-        self.estimator = self._checked(estimators.get(estimator), losses)
+        compiled = self._estimation
+        if compiled is None:
+            raise ValueError(f"RelaxModel '{self.name}' is not compiled: call `compile` first.")
+        chosen = estimators.get(estimator)
+        _check_objective(chosen, self.importance_samples, losses)
+        if state is None:
+            same = compiled.is_for(chosen, self.relaxable)
+            state = compiled.state if same else EstimatorState()
+        self._estimate_with(_Estimation(chosen, state, self.relaxable))
         try:
             yield self
         finally:
-            self.estimator = compiled
+            self._estimate_with(compiled)
+
+    def get_state_tree(self, value_format: str = "backend_tensor", **kwargs: Any) -> dict[str, Any]:
+        """Returns the variables as `keras.Model.get_state_tree` does, with `estimator_variables`.
+
+        Args:
+            value_format: `"backend_tensor"` or `"numpy_array"`, where Keras knows both.
+            **kwargs: further arguments of Keras's.
+        """
+        if value_format != "backend_tensor":  # which old versions of Keras do not know
+            kwargs["value_format"] = value_format
+        tree = super().get_state_tree(**kwargs)
+        state = self.estimator_state
+        if state is not None:
+            kind = np.asarray if value_format == "numpy_array" else tf.convert_to_tensor
+            tree["estimator_variables"] = {
+                str(k): kind(v.value) for k, v in enumerate(state.variables)
+            }
+        return tree
+
+    def set_state_tree(self, state_tree: dict[str, Any]) -> None:
+        """Assigns what `get_state_tree` has returned."""
+        rest = dict(state_tree)
+        learned = rest.pop("estimator_variables", {})
+        super().set_state_tree(rest)
+        state = self.estimator_state
+        variables = [] if state is None else state.variables
+        for key, value in learned.items():
+            variables[int(key)].assign(value)
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        if not self.compiled:
+        if not self.compiled or self.estimator is None:
             return config
         return {
             **config,
@@ -222,7 +285,7 @@ class RelaxModel(keras.Model):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
+            self.optimizer.build(self.trained_variables)
 
     @property
     def stochastic_layers(self) -> list[Stochastic]:
@@ -231,11 +294,9 @@ class RelaxModel(keras.Model):
 
     @property
     def trained_variables(self) -> list[keras.Variable]:
-        """The trainable variables that a step updates.
-
-        What other estimators than the compiled one would learn is left out.
-        """
-        return trained_variables(self)
+        """The variables that a step updates: the model's own, and what its estimator learns."""
+        state = self.estimator_state
+        return [*self.trainable_variables, *([] if state is None else state.trainable_variables)]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         if self.optimizer is None:
@@ -251,8 +312,7 @@ class RelaxModel(keras.Model):
                 stacklevel=2,
             )
         if not self.optimizer.built:
-            # With all of them, whatever the estimator trains: so do Keras and a loaded model.
-            self.optimizer.build(self.trainable_variables)
+            self.optimizer.build(self.trained_variables)
         self.optimizer.apply(step.gradients, step.variables)
         loss_tracker(self).update_state(step.loss, sample_weight=batch_size(x))
         return self.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
@@ -284,6 +344,37 @@ class RelaxModel(keras.Model):
             RuntimeError: if a stochastic layer of the model was not recorded.
         """
         return differentiate(self, x, y, sample_weight, noise, conditional_noise)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Estimation:
+    """An estimator at work, and what it has learned."""
+
+    estimator: Estimator
+    state: EstimatorState
+    relaxable: bool
+
+    def is_for(self, estimator: Estimator, relaxable: bool) -> bool:
+        """Returns whether another estimator would learn the same."""
+        same = estimators.serialize(self.estimator) == estimators.serialize(estimator)
+        return same and self.relaxable == relaxable
+
+
+def _check_objective(
+    estimator: Estimator, importance_samples: int | None, black_boxes: list[BlackBox]
+) -> None:
+    estimator.check_objective(importance_samples)
+    if black_boxes and estimator.needs_differentiable_objective:
+        raise ValueError(
+            f"Estimator {estimator} differentiates the objective, and loss "
+            f"'{black_boxes[0].name}' is a BlackBox. Use estimator='relax', whose surrogate "
+            "network then stands alone, or 'reinforce'."
+        )
+
+
+def _learned_by(model: RelaxModel | None) -> list[keras.Variable]:
+    state = None if model is None else model.estimator_state
+    return [] if state is None else state.trainable_variables
 
 
 def _restore_class(model: RelaxModel, clone: keras.Model) -> None:

@@ -68,6 +68,7 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
             )
         # The base class insists on a learning rate; this one is neither read nor saved.
         super().__init__(learning_rate=0.0, name=name)
+        self._learned: Callable[[], Sequence[keras.Variable]] = lambda: ()
         self.optimizer = _resolve(optimizer, "optimizer")
         self.surrogate_optimizer = _resolve(surrogate_optimizer, "surrogate_optimizer")
         if self.optimizer is self.surrogate_optimizer:
@@ -77,12 +78,27 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
             )
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Creates the state of both optimizers, each for its share of `variables`."""
+        """Creates the state of both optimizers, each for its share of `variables`.
+
+        What the estimator of a model learns belongs to the model's training, and not to its
+        weights: Keras, which builds optimizers with those, does not know of it.
+        """
         if self.built:
             return
+        known = {id(variable) for variable in variables}
+        learned = self._learned()
+        variables = [*variables, *(v for v in learned if id(v) not in known)]
         for optimizer, owns in self._pair():
             optimizer.build(list(filter(owns, variables)))
         super().build(variables)
+
+    def also_train(self, learned: Callable[[], Sequence[keras.Variable]]) -> None:
+        """Has the optimizer built with further variables than those that `build` is given.
+
+        Args:
+            learned: returns them, when the time comes.
+        """
+        self._learned = learned
 
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None

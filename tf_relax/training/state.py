@@ -14,9 +14,10 @@ from tf_relax.compat import global_seed_state
 
 def moving_state(model: Any) -> list[keras.Variable]:
     """Returns seeds, batch statistics and baselines: all variables that no optimizer trains."""
-    trainable = {id(variable) for variable in model.trainable_variables}
+    trainable = {id(variable) for variable in model.trained_variables}
     metrics = {id(variable) for variable in model.metrics_variables}
-    state = {id(v): v for v in [*model.variables, global_seed_state()]}
+    learned = model.estimator_state.variables
+    state = {id(v): v for v in [*model.variables, *learned, global_seed_state()]}
     return [v for key, v in state.items() if key not in trainable | metrics]
 
 
