@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import tf_relax
-from tf_relax.audit import audit
+from tf_relax import audit
 from tf_relax.callbacks import GradientVariance
 
 

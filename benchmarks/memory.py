@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tf_relax
-from tf_relax.audit import audit
+from tf_relax import audit
 
 
 def keras_round(x: np.ndarray) -> None:

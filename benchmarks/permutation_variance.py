@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from permutation_toy import TEMPERATURE, build, squared_distance, target
 
-from tf_relax.audit import audit
+from tf_relax import audit
 from tf_relax.estimators import Rebar, Reinforce, Relax
 from tf_relax.surrogates import Network, Objective, Sum
 

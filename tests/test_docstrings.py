@@ -21,7 +21,7 @@ def test_examples_run(name):
 
 PACKAGES = [
     "",
-    "audit",
+    "_audit",
     "callbacks",
     "estimators",
     "layers",
@@ -41,7 +41,6 @@ def test_public_classes_and_functions_show_an_example(package):
     helpers = {"names", "serialize", "deserialize"}
     # Of the estimators.
     helpers |= {"is_surrogate_variable", "mark_surrogate_variables", "Stein"}
-    helpers |= {"checked", "for_layer"}
     for name in set(module.__all__) - abstract - results - helpers:
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isfunction(value):

@@ -13,8 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tf_relax import RelaxModel, RelaxOptimizer, estimators, layers, losses, surrogates
-from tf_relax.audit import audit
+from tf_relax import RelaxModel, RelaxOptimizer, audit, estimators, layers, losses, surrogates
 from tf_relax.callbacks import GradientVariance
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.metrics import importance_weighted_bound

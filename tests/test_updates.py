@@ -55,7 +55,7 @@ def observed(graphs):
 
 def audited(graphs):
     model = watched(graphs)
-    tf_relax.audit.audit(
+    tf_relax.audit(
         model, np.eye(3), np.eye(3), ["relax"], num_samples=8, surrogate_steps=1, verbose=0
     )
 

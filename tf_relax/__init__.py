@@ -12,7 +12,6 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from tf_relax import (
-    audit,
     callbacks,
     estimators,
     layers,
@@ -23,6 +22,7 @@ from tf_relax import (
     surrogates,
     training,
 )
+from tf_relax._audit import audit
 from tf_relax.sites import record
 from tf_relax.training import RelaxModel, RelaxOptimizer
 from tf_relax.version import __version__
@@ -52,3 +52,7 @@ def __getattr__(name: str) -> _Any:
 
         return importlib.import_module("tf_relax.rl")
     raise AttributeError(f"module 'tf_relax' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "rl"]

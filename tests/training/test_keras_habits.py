@@ -344,7 +344,7 @@ def test_a_model_without_an_optimizer_does_all_but_train(tmp_path):
     for a, b in zip(expected.gradients, step.gradients, strict=True):
         np.testing.assert_array_equal(a, b)
     model.evaluate(X, Y, verbose=0)
-    tf_relax.audit.audit(model, X, Y, ["reinforce"], num_samples=8, surrogate_steps=0, verbose=0)
+    tf_relax.audit(model, X, Y, ["reinforce"], num_samples=8, surrogate_steps=0, verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.optimizer is None
@@ -410,7 +410,7 @@ def test_audit_of_rows_that_are_looked_up(ways):
         model = compiled(lookups(make()), **{"run_eagerly": None, **ways})
         keras.utils.set_random_seed(2)
         options = {"num_samples": 8, "surrogate_steps": 1, "verbose": 0, "reference": "disarm"}
-        rows.append(tf_relax.audit.audit(model, x, Y[:2], ["disarm"], **options).rows[0])
+        rows.append(tf_relax.audit(model, x, Y[:2], ["disarm"], **options).rows[0])
     assert rows[0].weight_variance == pytest.approx(rows[1].weight_variance, rel=1e-3)
     assert rows[0].model_variance == pytest.approx(rows[1].model_variance, rel=1e-3)
     fit(model, x, Y[:2], callbacks=[tf_relax.callbacks.GradientVariance(x, Y[:2])])
@@ -447,7 +447,7 @@ def test_optional_inputs(style, ways):
         losses.append(fit(model, x).history["loss"][0])
     if "run_eagerly" in ways:
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-        tf_relax.audit.audit(
+        tf_relax.audit(
             model, without, Y, ["reinforce"], num_samples=8, surrogate_steps=0, verbose=0
         )
         fit(model, without, callbacks=[tf_relax.callbacks.GradientVariance(without, Y)])
@@ -482,7 +482,7 @@ def test_ragged_inputs(ways):
     assert np.isfinite(list(history.values())).all()
     model.evaluate(x, Y, verbose=0)
     assert model.predict(x, verbose=0).shape == (4, 2)
-    tf_relax.audit.audit(model, x, Y, ["disarm"], num_samples=8, surrogate_steps=1, verbose=0)
+    tf_relax.audit(model, x, Y, ["disarm"], num_samples=8, surrogate_steps=1, verbose=0)
     tf_relax.metrics.importance_weighted_bound(model, x, Y, num_samples=2, verbose=0)
 
 
@@ -493,7 +493,7 @@ def test_sparse_inputs():
     )
     x = tf.sparse.from_dense(X)
     fit(model, x)
-    tf_relax.audit.audit(model, x, Y, ["reinforce"], num_samples=8, surrogate_steps=0, verbose=0)
+    tf_relax.audit(model, x, Y, ["reinforce"], num_samples=8, surrogate_steps=0, verbose=0)
 
 
 # ------------------------------------------------------------------------------ saving

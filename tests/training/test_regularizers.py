@@ -233,7 +233,7 @@ def test_audit_and_callback():
     model = model_of("l2", run_eagerly=True)
     variables = [*model.variables, *model.estimator_state.variables]
     before = [v.numpy() for v in variables]
-    report = tf_relax.audit.audit(
+    report = tf_relax.audit(
         model, X, Y, ["disarm"], num_samples=8, reference="disarm", surrogate_steps=1, verbose=0
     )
     assert {row.evaluations for row in report.rows} == {3}

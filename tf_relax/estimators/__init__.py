@@ -125,3 +125,7 @@ __all__ = [
     "names",
     "serialize",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_relax.estimators.needs import check_needs
 from tf_relax.estimators.state import State
+from tf_relax.losses import Relaxable
 from tf_relax.relaxations import Discrete, Draw
 from tf_relax.sites import Site, Sites
 
@@ -25,14 +26,13 @@ class Pass(Protocol):
             statistics couple the examples: then it is the sum over the batch).
         objective: the same, per example, as a differentiable tensor.
         targets: the step's `y` if it is a single tensor, for surrogates that look at it.
-        relaxable: whether any part of the objective can be evaluated at relaxed samples.
-        complete: whether all of it can; a black-box part is left out.
+        relaxable: how much of the objective can be evaluated at relaxed samples; a black-box part
+            is left out.
     """
 
     sites: Sites
     objective: tf.Tensor
-    relaxable: bool
-    complete: bool
+    relaxable: Relaxable
 
     @property
     def f(self) -> tf.Tensor: ...

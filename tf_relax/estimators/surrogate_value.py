@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_relax import rules, surrogates
 from tf_relax.estimators.estimator import Estimator, Pass
 from tf_relax.estimators.state import SurrogateState
+from tf_relax.losses import Relaxable
 from tf_relax.sites import Site, ancestors, depends_on
 from tf_relax.surrogates import Surrogate
 
@@ -82,7 +83,7 @@ def surrogate_and_derivative(
     """
     objective: tf.Tensor | None = None
     h_objective: list[tf.Tensor] = []
-    if one.relaxable and any(_includes_objective(site) for site in level):
+    if one.relaxable is not Relaxable.NOTHING and any(_includes_objective(site) for site in level):
         objective, h_objective = _relaxed_objective(one, level, z)
     values, derivatives = [], []
     for k, site in enumerate(level):
@@ -136,7 +137,7 @@ def _relaxed_objective(
         if used and derivatives[k] is not None:
             _check_second_derivative(site, derivatives[k])
         if derivatives[k] is None:
-            if one.complete and used:
+            if one.relaxable is Relaxable.ALL and used:
                 raise ValueError(
                     f"The objective has no derivative with respect to the sample of "
                     f"{type(site.layer).__name__} '{site.name}', so it cannot serve as its "

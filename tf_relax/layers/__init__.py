@@ -27,3 +27,7 @@ __all__ = [
     "Rounding",
     "Stochastic",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

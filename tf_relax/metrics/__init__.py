@@ -3,3 +3,7 @@
 from tf_relax.metrics.importance_weighted_bound import importance_weighted_bound
 
 __all__ = ["importance_weighted_bound"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -62,3 +62,7 @@ __all__ = [
     "sinkhorn",
     "stick_logits",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

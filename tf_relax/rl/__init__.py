@@ -32,3 +32,7 @@ __all__ = [
     "get",
     "load",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

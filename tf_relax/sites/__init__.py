@@ -17,3 +17,7 @@ __all__ = [
     "depends_on",
     "record",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

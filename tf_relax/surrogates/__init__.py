@@ -106,10 +106,12 @@ __all__ = [
     "Stein",
     "Sum",
     "Surrogate",
-    "checked",
-    "for_layer",
     "get",
     "is_surrogate_variable",
     "mark_surrogate_variables",
     "serialize",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_relax.compat import sublayers
 from tf_relax.estimators import Estimate, Passes
 from tf_relax.layers import ConditionalPrior
+from tf_relax.losses import Relaxable
 from tf_relax.sites import Sites, ancestors, depends_on
 from tf_relax.training.batch import as_dense, symbolic
 from tf_relax.training.estimator_state import EstimatorState
@@ -204,7 +205,7 @@ def _surrogate_gradients(
         id(getattr(state, name, None)) for state in states for name in ("log_temperature", "scale")
     }
     for variable, gradient in zip(variables, gradients, strict=True):
-        if gradient is None and model.complete:
+        if gradient is None and model.relaxable is Relaxable.ALL:
             reason = (
                 "an operation between it and the objective has no second derivative. Use "
                 "Relax(surrogate='network'), or set trainable=False on the variable."
@@ -299,7 +300,7 @@ def _check_deterministic(
             f"draws random numbers outside of its stochastic layers ({', '.join(random)}): remove "
             "dropout and noise, or use 'relax'."
         )
-    if not model.complete:
+    if model.relaxable is not Relaxable.ALL:
         drawn = [site.layer.relaxation.outcome(site.draw) for site in first.sites]
         same = first.forced(drawn).objective
         check = tf.debugging.assert_near(

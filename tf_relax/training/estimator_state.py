@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.estimators import Estimator
+from tf_relax.losses import Relaxable
 from tf_relax.surrogates import mark_surrogate_variables
 
 _SIGNATURE = "signature"
@@ -53,18 +54,19 @@ class EstimatorState(keras.layers.Layer):
         names = [layer.name for layer in self.by_layer]
         raise KeyError(f"There is a state for the layers {names}, and none for {name!r}.")
 
-    def build_for(self, layers: Iterable[Any], estimator: Estimator, relaxable: bool) -> None:
+    def build_for(self, layers: Iterable[Any], estimator: Estimator, relaxable: Relaxable) -> None:
         """Makes the states of those built layers that have none yet.
 
         Args:
             layers: stochastic layers.
             estimator: says what it learns for each.
-            relaxable: whether any part of the objective can be evaluated at relaxed samples.
+            relaxable: how much of the objective can be evaluated at relaxed samples.
         """
         for layer in layers:
             if layer in self.by_layer or not layer.built:
                 continue
-            state = estimator.part(layer).build(layer, relaxable and layer.relaxable)
+            can_be_relaxed = layer.relaxable and relaxable is not Relaxable.NOTHING
+            state = estimator.part(layer).build(layer, can_be_relaxed)
             if not state.built:
                 state.build(None)
             mark_surrogate_variables(state.variables)

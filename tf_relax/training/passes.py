@@ -132,7 +132,6 @@ class ModelPass:
         self.parts = parts
         self.y_pred = y_pred
         self.relaxable = step.model.relaxable
-        self.complete = step.model.complete
         self.objective = parts.f
 
     @property

@@ -24,7 +24,7 @@ from tf_relax.compat import (
 )
 from tf_relax.estimators import Estimator
 from tf_relax.layers import Stochastic
-from tf_relax.losses import BlackBox
+from tf_relax.losses import BlackBox, Relaxable
 from tf_relax.training.batch import batch_size
 from tf_relax.training.differentiation import Differentiation, differentiate
 from tf_relax.training.estimator_state import EstimatorState
@@ -162,15 +162,13 @@ class RelaxModel(keras.Model):
         _check_objective(chosen, importance_samples, black_boxes)
         if self.stochastic_layers:
             chosen.check_layers(self.stochastic_layers)
-        relaxable = len(black_boxes) < len(losses) or not losses
+        relaxable = Relaxable.of(loss)
         known = self._estimation
         state = EstimatorState()
         if known is not None and known.is_for(chosen, relaxable):
             state = known.state  # as it has been learned
         state.build_for(self.stochastic_layers, chosen, relaxable)
         super().compile(_wrap(optimizer), loss, *args, **kwargs)
-        self.relaxable = relaxable
-        self.complete = not black_boxes
         self.importance_samples = importance_samples
         self.batch_coupled = batch_coupled
         self._estimate_with(_Estimation(chosen, state, relaxable))
@@ -191,6 +189,11 @@ class RelaxModel(keras.Model):
     def estimator(self) -> Estimator | None:
         """The gradient estimator of a compiled model."""
         return None if self._estimation is None else self._estimation.estimator
+
+    @property
+    def relaxable(self) -> Relaxable | None:
+        """How much of the compiled objective can be evaluated at relaxed samples."""
+        return None if self._estimation is None else self._estimation.relaxable
 
     @property
     def estimator_state(self) -> EstimatorState | None:
@@ -235,9 +238,9 @@ class RelaxModel(keras.Model):
         chosen = estimators.get(estimator)
         _check_objective(chosen, self.importance_samples, losses)
         if state is None:
-            same = compiled.is_for(chosen, self.relaxable)
+            same = compiled.is_for(chosen, compiled.relaxable)
             state = compiled.state if same else EstimatorState()
-        self._estimate_with(_Estimation(chosen, state, self.relaxable))
+        self._estimate_with(_Estimation(chosen, state, compiled.relaxable))
         try:
             yield self
         finally:
@@ -352,12 +355,12 @@ class _Estimation:
 
     estimator: Estimator
     state: EstimatorState
-    relaxable: bool
+    relaxable: Relaxable
 
-    def is_for(self, estimator: Estimator, relaxable: bool) -> bool:
+    def is_for(self, estimator: Estimator, relaxable: Relaxable) -> bool:
         """Returns whether another estimator would learn the same."""
         same = estimators.serialize(self.estimator) == estimators.serialize(estimator)
-        return same and self.relaxable == relaxable
+        return same and self.relaxable is relaxable
 
 
 def _check_objective(

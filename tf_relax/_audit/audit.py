@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from tf_relax import compat, updates
 from tf_relax import estimators as estimator_names
-from tf_relax.audit.moments import Moments, bias
-from tf_relax.audit.report import Report, Row
+from tf_relax._audit.moments import Moments, bias
+from tf_relax._audit.report import Report, Row
 from tf_relax.estimators import Estimator, Exact, Reinforce
 from tf_relax.relaxations.capabilities import num_outcomes
 from tf_relax.training.batch import as_dense, as_tensors
