@@ -52,6 +52,7 @@ def relax_round(x: np.ndarray) -> None:
     audit(model, x, x, ["relax"], num_samples=8, surrogate_steps=1, reference="relax", verbose=0)
 
 
+DATA = (np.random.default_rng(0).random((16, 8)) < 0.3).astype("float32")
 ROUNDS: dict[str, Callable[[np.ndarray], object]] = {
     "relax": relax_round,
     "fit": fit_round,
@@ -81,10 +82,9 @@ def main(argv: list[str] | None = None) -> float:
     arguments = parser.parse_args(argv)
     first, last = arguments.rounds
 
-    x = (np.random.default_rng(0).random((16, 8)) < 0.3).astype("float32")
     held = {}
     for count in tqdm(range(1, last + 1), desc="rounds"):
-        ROUNDS[arguments.what](x)
+        ROUNDS[arguments.what](DATA)
         if arguments.clear_session:
             keras.backend.clear_session()
         if count in arguments.rounds:
