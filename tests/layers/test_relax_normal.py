@@ -285,7 +285,7 @@ def test_integer_parameters():
 @pytest.mark.parametrize(
     ("argument", "match"),
     [
-        ({"prior": "learned"}, "RelaxNormal 'code': `prior`.*None or 'standard'.*'learned'"),
+        ({"prior": "uniform"}, "RelaxNormal 'code': `prior`.*None, 'standard'.*'uniform'"),
         ({"inference": "median"}, "RelaxNormal 'code': `inference`.*'median'"),
     ],
     ids=["prior", "inference"],

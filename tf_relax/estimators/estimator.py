@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_relax.estimators.needs import check_needs
 from tf_relax.estimators.state import State
-from tf_relax.losses import Relaxable
+from tf_relax.losses.relaxable import Relaxable
 from tf_relax.relaxations import Discrete, Draw
 from tf_relax.sites import Site, Sites
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_relax import rules, surrogates
 from tf_relax.estimators.estimator import Estimator, Pass
 from tf_relax.estimators.state import SurrogateState
-from tf_relax.losses import Relaxable
+from tf_relax.losses.relaxable import Relaxable
 from tf_relax.sites import Site, ancestors, depends_on
 from tf_relax.surrogates import Surrogate
 

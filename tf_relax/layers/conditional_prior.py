@@ -8,8 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_relax.layers.mask import combined_mask, restricted, where_counted
-from tf_relax.layers.prior import SAMPLED
-from tf_relax.layers.stochastic import add_per_example_loss
+from tf_relax.layers.stochastic import SAMPLED, add_per_example_loss
 from tf_relax.relaxations import Bernoulli, Categorical, Relaxation, Sticks
 from tf_relax.relaxations.event import sum_event
 from tf_relax.sites.handler import current_handler

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tf_relax.layers.discrete import Discrete
-from tf_relax.layers.prior import ANALYTIC
+from tf_relax.layers.stochastic import ANALYTIC
 from tf_relax.relaxations import Bernoulli
 
 

@@ -6,19 +6,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tf_relax.layers.mask import where_counted
-from tf_relax.layers.prior import ANALYTIC, SAMPLED
-from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.layers.prior import WithPrior
+from tf_relax.layers.stochastic import ANALYTIC
 from tf_relax.relaxations import Draw, Normal
-from tf_relax.relaxations.event import sum_event
-
-tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxNormal(Stochastic):
+class RelaxNormal(WithPrior):
     r"""Stochastic normal units, for `lax`, `reparameterization` and the score-function estimators.
 
     Returns ``b = mu + exp(s) eps``, `eps` standard normal, for parameters ``[mu, s]``: the means on
@@ -28,7 +23,11 @@ class RelaxNormal(Stochastic):
     (Grathwohl et al. 2018, equation 6) the objective may be a black box.
 
     Args:
-        prior: `None` (no divergence) or `"standard"`: adds ``KL(q || N(0, 1))`` per example.
+        prior: `None` (no divergence), `"standard"` for ``N(0, 1)``, `"learned"` (a trainable mean
+            and log standard deviation per unit) or such parameters, broadcast over the event. With
+            a prior the layer adds its divergence, per example, to the objective.
+        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, as for `RelaxBernoulli`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
         check_numerics: whether parameters with NaN or infinity raise an error that names the layer.
@@ -57,25 +56,27 @@ class RelaxNormal(Stochastic):
 
     relaxation = Normal()
 
+    flat_prior = "standard"
+
     def __init__(
         self,
-        prior: str | None = None,
+        prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
         inference: str = "sample",
         seed: int | None = None,
         check_numerics: bool = False,
         **kwargs: Any,
     ):
         super().__init__(
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
             inference=inference,
             seed=seed,
             check_numerics=check_numerics,
             **kwargs,
         )
-        if prior not in (None, "standard"):
-            raise ValueError(
-                f"{self._label()}: `prior` must be None or 'standard'. Received: {prior!r}"
-            )
-        self.prior = prior
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
         if not logits_shape or logits_shape[-1] is None or logits_shape[-1] % 2:
@@ -93,26 +94,3 @@ class RelaxNormal(Stochastic):
     def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Returns the output as it is."""
         return output
-
-    def add_divergence(
-        self,
-        logits: tf.Tensor,
-        output: tf.Tensor | None,
-        draw: Draw | None,
-        method: str | None,
-        mask: tf.Tensor | None = None,
-    ) -> None:
-        if self.prior is None:
-            return
-        mean, log_scale = tf.split(logits, 2, axis=-1)
-        q, p = tfd.Normal(mean, tf.exp(log_scale)), tfd.Normal(tf.zeros_like(mean), 1.0)
-        if output is None or (method or ANALYTIC) != SAMPLED:
-            divergence = tfd.kl_divergence(q, p)
-        else:
-            b = tf.cast(output, logits.dtype)
-            divergence = q.log_prob(b) - p.log_prob(b)
-        add_per_example_loss(self, sum_event(where_counted(mask, divergence)))
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return {**config, "prior": self.prior}

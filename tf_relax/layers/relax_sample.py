@@ -7,16 +7,15 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from tf_relax.layers.mask import where_counted
-from tf_relax.layers.prior import ANALYTIC
-from tf_relax.layers.stochastic import Stochastic, add_per_example_loss
+from tf_relax.layers.prior import WithPrior
 from tf_relax.relaxations import Distribution, Draw, Rejection, Relaxed
 from tf_relax.relaxations.distribution import kl_divergence
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxSample(Stochastic):
+class RelaxSample(WithPrior):
     r"""Samples ``b ~ make_distribution(a)`` of a `tfp.distributions` distribution.
 
     Reparameterisable distributions train with `lax` (Grathwohl et al. 2018, equation 6),
@@ -28,8 +27,12 @@ class RelaxSample(Stochastic):
         make_distribution: maps parameters `[batch, *event]` to a distribution whose batch shape
             starts with `[batch]`. Register it with `keras.saving.register_keras_serializable` for
             models that are saved.
-        prior: `None`, or a function without arguments that returns a distribution, from which the
-            divergence is added to the objective, by formula where there is one.
+        prior: `None` (no divergence), `"learned"` (trainable parameters, zero at first), parameters
+            of `make_distribution`, broadcast over the event, or a function without arguments that
+            returns a distribution of any kind.
+        kl: `"analytic"` or `"sampled"`; `None` is analytic where TensorFlow Probability knows a
+            formula.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, as for `RelaxBernoulli`.
         sampler: `"tfp"`, or `"rejection"`: as a function of accepted proposals.
         boosts: of the shape augmentation in `sampler="rejection"`, at least 1.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
@@ -62,11 +65,14 @@ class RelaxSample(Stochastic):
     """
 
     relaxation: Distribution
+    flat_prior = None  # parameters of zero favour something
 
     def __init__(
         self,
         make_distribution: Callable[[tf.Tensor], Any],
-        prior: Callable[[], Any] | None = None,
+        prior: Any = None,
+        kl: str | None = None,
+        kl_weight: float = 1.0,
         sampler: str = "tfp",
         boosts: int = 1,
         inference: str = "sample",
@@ -74,12 +80,16 @@ class RelaxSample(Stochastic):
         check_numerics: bool = False,
         **kwargs: Any,
     ):
-        for argument, value in (("make_distribution", make_distribution), ("prior", prior)):
-            if not callable(value) and not (value is None and argument == "prior"):
-                raise TypeError(
-                    f"RelaxSample: `{argument}` must be a function that returns a distribution. "
-                    f"Received: {value!r}"
-                )
+        if not callable(make_distribution):
+            raise TypeError(
+                "RelaxSample: `make_distribution` must be a function that returns a distribution. "
+                f"Received: {make_distribution!r}"
+            )
+        if isinstance(prior, tfp.distributions.Distribution):
+            raise TypeError(
+                "RelaxSample: `prior` must be a function that returns a distribution, since a "
+                f"distribution itself cannot be saved. Received: {prior!r}"
+            )
         if sampler not in ("tfp", "rejection"):
             raise ValueError(
                 f"RelaxSample: `sampler` must be 'tfp' or 'rejection'. Received: {sampler!r}"
@@ -93,13 +103,17 @@ class RelaxSample(Stochastic):
         )
         super().__init__(
             relaxation=relaxation,
+            prior=None if callable(prior) else prior,
+            kl=kl,
+            kl_weight=kl_weight,
             inference=inference,
             seed=seed,
             check_numerics=check_numerics,
             **kwargs,
         )
         self.make_distribution = make_distribution
-        self.prior = prior
+        if callable(prior):
+            self.prior = prior
         self.sampler = sampler
         self.boosts = boosts
 
@@ -131,29 +145,22 @@ class RelaxSample(Stochastic):
             return output
         return super().hard_output(logits, tf.stop_gradient(output))
 
-    def add_divergence(
+    def _divergence(
         self,
         logits: tf.Tensor,
         output: tf.Tensor | None,
         draw: Draw | None,
-        method: str | None,
-        mask: tf.Tensor | None = None,
-    ) -> None:
-        if self.prior is None:
-            return
+        mask: tf.Tensor | None,
+        analytic: bool,
+    ) -> tf.Tensor:
+        if not callable(self.prior):
+            return super()._divergence(logits, output, draw, mask, analytic)
         q, p = self.make_distribution(logits), self.prior()
-        divergence = kl_divergence(q, p) if (method or ANALYTIC) == ANALYTIC else None
-        if divergence is None and output is None:
-            raise ValueError(
-                f"{self._label()} has a prior whose divergence is estimated from a sample, and "
-                "this call does not draw one: use inference='sample'."
-            )
+        divergence = kl_divergence(q, p) if analytic else None
         if divergence is None:
-            b = tf.cast(output, q.dtype)
+            b = tf.cast(self._drawn(output), q.dtype)
             divergence = q.log_prob(b) - p.log_prob(b)
-        divergence = where_counted(mask, tf.cast(divergence, logits.dtype))
-        per_example = tf.reshape(divergence, [tf.shape(logits)[0], -1])
-        add_per_example_loss(self, tf.reduce_sum(per_example, axis=1))
+        return tf.cast(divergence, logits.dtype)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -161,13 +168,15 @@ class RelaxSample(Stochastic):
         return {
             **config,
             "make_distribution": serialize(self.make_distribution),
-            "prior": None if self.prior is None else serialize(self.prior),
+            "prior": serialize(self.prior) if callable(self.prior) else config["prior"],
             "sampler": self.sampler,
             "boosts": self.boosts,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RelaxSample:
-        names = ("make_distribution", "prior")
-        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
-        return cls(**{**config, **objects})
+        make = keras.saving.deserialize_keras_object(config["make_distribution"])
+        prior = config["prior"]
+        if isinstance(prior, dict):  # a function
+            prior = keras.saving.deserialize_keras_object(prior)
+        return cls(**{**config, "make_distribution": make, "prior": prior})

@@ -17,6 +17,8 @@ from tf_relax.relaxations.noise import seed_pair, stream
 from tf_relax.sites.handler import current_handler
 from tf_relax.sites.shapes import Shapes
 
+# How the divergence of a sample's distribution from its prior is computed.
+ANALYTIC, SAMPLED = "analytic", "sampled"
 _INFERENCE = ("sample", "mode", "mean")
 _SEED_STATE = "seed_state"
 

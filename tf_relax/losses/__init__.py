@@ -2,9 +2,8 @@
 
 from tf_relax.losses.bernoulli_nll import BernoulliNLL
 from tf_relax.losses.black_box import BlackBox
-from tf_relax.losses.relaxable import Relaxable
 
-__all__ = ["BernoulliNLL", "BlackBox", "Relaxable"]
+__all__ = ["BernoulliNLL", "BlackBox"]
 
 
 def __dir__() -> list[str]:

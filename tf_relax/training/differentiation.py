@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_relax.compat import sublayers
 from tf_relax.estimators import Estimate, Passes
 from tf_relax.layers import ConditionalPrior
-from tf_relax.losses import Relaxable
+from tf_relax.losses.relaxable import Relaxable
 from tf_relax.sites import Sites, ancestors, depends_on
 from tf_relax.training.batch import as_dense, symbolic
 from tf_relax.training.estimator_state import EstimatorState

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.estimators import Estimator
-from tf_relax.losses import Relaxable
+from tf_relax.losses.relaxable import Relaxable
 from tf_relax.surrogates import mark_surrogate_variables
 
 _SIGNATURE = "signature"

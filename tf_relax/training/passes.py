@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_relax.compat import global_seed_state
 from tf_relax.estimators import Passes
-from tf_relax.layers.prior import SAMPLED
+from tf_relax.layers.stochastic import SAMPLED
 from tf_relax.relaxations import Draw, KnownMean
 from tf_relax.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax.training.batch import as_dense

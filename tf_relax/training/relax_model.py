@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
@@ -24,11 +23,13 @@ from tf_relax.compat import (
 )
 from tf_relax.estimators import Estimator
 from tf_relax.layers import Stochastic
-from tf_relax.losses import BlackBox, Relaxable
+from tf_relax.losses import BlackBox
+from tf_relax.losses.relaxable import Relaxable
 from tf_relax.training.batch import batch_size
 from tf_relax.training.differentiation import Differentiation, differentiate
+from tf_relax.training.estimation import Estimation, check_objective
 from tf_relax.training.estimator_state import EstimatorState
-from tf_relax.training.relax_optimizer import RelaxOptimizer
+from tf_relax.training.relax_optimizer import RelaxOptimizer, paired
 from tf_relax.training.styles import style_of, variant
 
 
@@ -159,7 +160,7 @@ class RelaxModel(keras.Model):
                 )
             kwargs["jit_compile"] = False
         chosen = estimators.get(estimator)
-        _check_objective(chosen, importance_samples, black_boxes)
+        check_objective(chosen, importance_samples, black_boxes)
         if self.stochastic_layers:
             chosen.check_layers(self.stochastic_layers)
         relaxable = Relaxable.of(loss)
@@ -168,20 +169,20 @@ class RelaxModel(keras.Model):
         if known is not None and known.is_for(chosen, relaxable):
             state = known.state  # as it has been learned
         state.build_for(self.stochastic_layers, chosen, relaxable)
-        super().compile(_wrap(optimizer), loss, *args, **kwargs)
+        super().compile(paired(optimizer), loss, *args, **kwargs)
         self.importance_samples = importance_samples
         self.batch_coupled = batch_coupled
-        self._estimate_with(_Estimation(chosen, state, relaxable))
+        self._estimate_with(Estimation(chosen, state, relaxable))
         pair = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if isinstance(pair, RelaxOptimizer):
             model = weakref.ref(self)  # an optimizer may outlive its model
             pair.also_train(lambda: _learned_by(model()))
 
     @property
-    def _estimation(self) -> _Estimation | None:
+    def _estimation(self) -> Estimation | None:
         return self.__dict__.get("_compiled_estimation")
 
-    def _estimate_with(self, estimation: _Estimation | None) -> None:
+    def _estimate_with(self, estimation: Estimation | None) -> None:
         # Keras would track an attribute, and count what estimators learn among the weights.
         self.__dict__["_compiled_estimation"] = estimation
 
@@ -236,11 +237,11 @@ class RelaxModel(keras.Model):
         if compiled is None:
             raise ValueError(f"RelaxModel '{self.name}' is not compiled: call `compile` first.")
         chosen = estimators.get(estimator)
-        _check_objective(chosen, self.importance_samples, losses)
+        check_objective(chosen, self.importance_samples, losses)
         if state is None:
             same = compiled.is_for(chosen, compiled.relaxable)
             state = compiled.state if same else EstimatorState()
-        self._estimate_with(_Estimation(chosen, state, compiled.relaxable))
+        self._estimate_with(Estimation(chosen, state, compiled.relaxable))
         try:
             yield self
         finally:
@@ -349,32 +350,6 @@ class RelaxModel(keras.Model):
         return differentiate(self, x, y, sample_weight, noise, conditional_noise)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Estimation:
-    """An estimator at work, and what it has learned."""
-
-    estimator: Estimator
-    state: EstimatorState
-    relaxable: Relaxable
-
-    def is_for(self, estimator: Estimator, relaxable: Relaxable) -> bool:
-        """Returns whether another estimator would learn the same."""
-        same = estimators.serialize(self.estimator) == estimators.serialize(estimator)
-        return same and self.relaxable is relaxable
-
-
-def _check_objective(
-    estimator: Estimator, importance_samples: int | None, black_boxes: list[BlackBox]
-) -> None:
-    estimator.check_objective(importance_samples)
-    if black_boxes and estimator.needs_differentiable_objective:
-        raise ValueError(
-            f"Estimator {estimator} differentiates the objective, and loss "
-            f"'{black_boxes[0].name}' is a BlackBox. Use estimator='relax', whose surrogate "
-            "network then stands alone, or 'reinforce'."
-        )
-
-
 def _learned_by(model: RelaxModel | None) -> list[keras.Variable]:
     state = None if model is None else model.estimator_state
     return [] if state is None else state.trainable_variables
@@ -388,16 +363,3 @@ def _restore_class(model: RelaxModel, clone: keras.Model) -> None:
 
 
 finish_clones(RelaxModel, _restore_class)
-
-
-def _wrap(optimizer: Any) -> Any:
-    """Gives a plain optimizer a copy of itself for the surrogates."""
-    optimizer = keras.optimizers.get(optimizer)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer.inner_optimizer = _wrap(optimizer.inner_optimizer)
-        return optimizer
-    if optimizer is None or isinstance(optimizer, RelaxOptimizer):
-        return optimizer
-    # A name of its own keeps the paths of the copy's variables apart.
-    config = {**optimizer.get_config(), "name": f"surrogate_{optimizer.name}"}
-    return RelaxOptimizer(optimizer, type(optimizer).from_config(config))

@@ -261,3 +261,16 @@ def _resolve(identifier: Any, argument: str) -> keras.optimizers.Optimizer:
             "keras.optimizers.LossScaleOptimizer(RelaxOptimizer(...))."
         )
     return optimizer
+
+
+def paired(optimizer: Any) -> Any:
+    """Gives a plain optimizer a copy of itself for the surrogates."""
+    optimizer = keras.optimizers.get(optimizer)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer.inner_optimizer = paired(optimizer.inner_optimizer)
+        return optimizer
+    if optimizer is None or isinstance(optimizer, RelaxOptimizer):
+        return optimizer
+    # A name of its own keeps the paths of the copy's variables apart.
+    config = {**optimizer.get_config(), "name": f"surrogate_{optimizer.name}"}
+    return RelaxOptimizer(optimizer, type(optimizer).from_config(config))
