@@ -86,6 +86,7 @@ CASES = [
     (estimators.Arms, {"num_samples": 3}, None),
     (estimators.Concrete, {"temperature": 0.25}, None),
     (estimators.Disarm, {}, None),
+    (estimators.DisarmTree, {}, None),
     (estimators.Dlax, {"surrogate": "network", **LEARNED}, None),
     (estimators.DoubleCV, {"num_samples": 3}, None),
     (estimators.Exact, {"max_outcomes": 5}, None),

@@ -21,6 +21,7 @@ from tf_relax.estimators import (
     Arms,
     Concrete,
     Disarm,
+    DisarmTree,
     Dlax,
     DoubleCV,
     Estimator,
@@ -57,6 +58,7 @@ class Row(NamedTuple):
         importance_samples: of the objective that it estimates the gradient of.
         compiled: whether it is also proved in a graph and under XLA.
         gamma: whether it is for gamma units made by acceptance and rejection.
+        sticks: whether it is for categories by stick-breaking.
     """
 
     estimator: Estimator
@@ -66,6 +68,7 @@ class Row(NamedTuple):
     importance_samples: int | None = None
     compiled: bool = True
     gamma: bool = False
+    sticks: bool = False
 
     @property
     def samples(self) -> int:
@@ -112,6 +115,7 @@ UNBIASED = [
     Row(Vimco(), OUTCOMES, OUTCOMES, normal=True, importance_samples=2),
     Row(Vimco(), OUTCOMES, None, importance_samples=3, compiled=False),
     Row(RejectionReparameterization(), None, None, gamma=True),
+    Row(DisarmTree(), None, None, sticks=True),
 ]
 
 BIASED = [
@@ -128,6 +132,7 @@ ROWS = [*UNBIASED, *BIASED]
 BERNOULLI = [row for row in UNBIASED if row.one_unit]
 NORMAL = [row for row in UNBIASED if row.normal]
 GAMMA = [row for row in UNBIASED if row.gamma]
+STICKS = [row for row in UNBIASED if row.sticks]
 
 
 def on_two_layers(*ways: str) -> list[Row]:

@@ -10,6 +10,7 @@ import keras
 from tf_relax.estimators.arms import Arms
 from tf_relax.estimators.control_variate import Rebar, Relax
 from tf_relax.estimators.disarm import Disarm
+from tf_relax.estimators.disarm_tree import DisarmTree
 from tf_relax.estimators.double_cv import DoubleCV
 from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes
 from tf_relax.estimators.exact import Exact
@@ -34,6 +35,7 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "arms": Arms,
     "concrete": Concrete,
     "disarm": Disarm,
+    "disarm_tree": DisarmTree,
     "dlax": Dlax,
     "double_cv": DoubleCV,
     "exact": Exact,
@@ -98,6 +100,7 @@ __all__ = [
     "Arms",
     "Concrete",
     "Disarm",
+    "DisarmTree",
     "Dlax",
     "DoubleCV",
     "Estimate",
