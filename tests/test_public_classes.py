@@ -58,6 +58,8 @@ CASES = [
         (None, 4),
     ),
     (layers.RelaxCategorical, {"method": "stick_breaking"}, (None, 3)),
+    (layers.RelaxPoisson, {**PRIOR, "prior": "learned"}, (None, 4)),
+    (layers.RelaxGeometric, {**PRIOR, "prior": [0.5]}, (None, 4)),
     (layers.RelaxTopK, {"k": 3, **PRIOR, "prior": "learned", "output": "ordered"}, (None, 4)),
     (layers.RelaxPermutation, {"method": "matching", **PRIOR, "prior": "uniform"}, (None, 3, 3)),
     (layers.RelaxPermutation, {"output": "index"}, (None, 3)),
@@ -93,6 +95,7 @@ CASES = [
     (estimators.GumbelStraightThrough, {"temperature": 0.25}, None),
     (estimators.Lax, {"surrogate": "objective", **LEARNED}, None),
     (estimators.LeaveOneOut, {"num_samples": 3}, None),
+    (estimators.MeasureValued, {}, None),
     (estimators.MuProp, {}, None),
     (estimators.Nvil, {"decay": 0.5, "normalize": True, "surrogate": "objective"}, None),
     (

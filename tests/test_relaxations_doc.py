@@ -126,7 +126,16 @@ def test_every_layer_and_relaxation_has_its_row():
     text = PAGE.read_text()
     for name in set(tf_relax.layers.__all__) - {"ConditionalPrior", "Discrete", "Stochastic"}:
         assert f"`{name}(" in text, name
-    helpers = {"Draw", "Race", "Relaxation", "Trace", "assignment", "complete_graph", "sinkhorn"}
+    helpers = {
+        "Counts",
+        "Draw",
+        "Race",
+        "Relaxation",
+        "Trace",
+        "assignment",
+        "complete_graph",
+        "sinkhorn",
+    }
     offers = set(tf_relax.relaxations.capabilities.__all__)
     assert all(f"`{name}`" in text for name in offers - {"num_outcomes"})
     for name in set(tf_relax.relaxations.__all__) - helpers - offers - {"stick_logits"}:

@@ -29,6 +29,7 @@ from tf_relax.estimators import (
     GumbelStraightThrough,
     Lax,
     LeaveOneOut,
+    MeasureValued,
     MuProp,
     Nvil,
     Rebar,
@@ -59,6 +60,7 @@ class Row(NamedTuple):
         compiled: whether it is also proved in a graph and under XLA.
         gamma: whether it is for gamma units made by acceptance and rejection.
         sticks: whether it is for categories by stick-breaking.
+        counts: whether it is for counts.
     """
 
     estimator: Estimator
@@ -69,6 +71,7 @@ class Row(NamedTuple):
     compiled: bool = True
     gamma: bool = False
     sticks: bool = False
+    counts: bool = False
 
     @property
     def samples(self) -> int:
@@ -116,6 +119,7 @@ UNBIASED = [
     Row(Vimco(), OUTCOMES, None, importance_samples=3, compiled=False),
     Row(RejectionReparameterization(), None, None, gamma=True),
     Row(DisarmTree(), None, None, sticks=True),
+    Row(MeasureValued(), None, None, counts=True),
 ]
 
 BIASED = [
@@ -133,6 +137,7 @@ BERNOULLI = [row for row in UNBIASED if row.one_unit]
 NORMAL = [row for row in UNBIASED if row.normal]
 GAMMA = [row for row in UNBIASED if row.gamma]
 STICKS = [row for row in UNBIASED if row.sticks]
+COUNTS = [row for row in UNBIASED if row.counts]
 
 
 def on_two_layers(*ways: str) -> list[Row]:

@@ -20,6 +20,8 @@ LAYERS = {
     "bernoulli": (layers.RelaxBernoulli, (4,)),
     "normal": (layers.RelaxNormal, (4,)),
     "sample": (lambda **a: layers.RelaxSample(poisson, **a), (4,)),
+    "poisson": (layers.RelaxPoisson, (4,)),
+    "geometric": (layers.RelaxGeometric, (4,)),
     "category_index": (lambda **a: layers.RelaxCategorical(output="index", **a), (4,)),
     "top_k_index": (lambda **a: layers.RelaxTopK(2, output="index", **a), (4,)),
     "order_index": (lambda **a: layers.RelaxPermutation(output="index", **a), (4,)),

@@ -21,6 +21,8 @@ OFFERS = {
     r.StickBreakingPermutation: (r.Conditional, r.Enumerable),
     r.PlackettLuce: (r.Items, r.Conditional, r.Enumerable),
     r.Race: (r.Items, r.Conditional, r.Enumerable),
+    r.Poisson: (r.Discrete, r.KnownMean),
+    r.Geometric: (r.Discrete, r.KnownMean),
     r.Normal: (r.Continuous, r.Conditional, r.KnownMean),
     r.GumbelMatching: (r.Items, r.Relaxed, r.Discrete),
     r.Rounding: (r.Relaxed, r.Discrete),

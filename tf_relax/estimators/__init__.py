@@ -16,6 +16,7 @@ from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes
 from tf_relax.estimators.exact import Exact
 from tf_relax.estimators.lax import Dlax, Lax
 from tf_relax.estimators.leave_one_out import LeaveOneOut
+from tf_relax.estimators.measure_valued import MeasureValued
 from tf_relax.estimators.muprop import MuProp
 from tf_relax.estimators.nvil import Nvil
 from tf_relax.estimators.pathwise import (
@@ -42,6 +43,7 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "gumbel_straight_through": GumbelStraightThrough,
     "lax": Lax,
     "leave_one_out": LeaveOneOut,
+    "measure_valued": MeasureValued,
     "muprop": MuProp,
     "nvil": Nvil,
     "rebar": Rebar,
@@ -109,6 +111,7 @@ __all__ = [
     "GumbelStraightThrough",
     "Lax",
     "LeaveOneOut",
+    "MeasureValued",
     "MuProp",
     "Nvil",
     "Pass",

@@ -52,6 +52,10 @@ class Pass(Protocol):
         """Returns the differentiable objective with the sites of `level` sampled by noise `k`."""
         ...
 
+    def replaced(self, level: Sequence[Site], draws: Sequence[Draw]) -> tf.Tensor:
+        """Returns the differentiable objective with other hard samples at the sites of `level`."""
+        ...
+
     def forced(self, outcomes: Sequence[tf.Tensor]) -> Pass:
         """Returns the pass in which every site takes the given hard sample."""
         ...

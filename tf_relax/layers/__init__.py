@@ -5,6 +5,7 @@ from tf_relax.layers.conditional_prior import ConditionalPrior
 from tf_relax.layers.discrete import Discrete
 from tf_relax.layers.relax_bernoulli import RelaxBernoulli
 from tf_relax.layers.relax_categorical import RelaxCategorical
+from tf_relax.layers.relax_counts import RelaxGeometric, RelaxPoisson
 from tf_relax.layers.relax_normal import RelaxNormal
 from tf_relax.layers.relax_permutation import RelaxPermutation
 from tf_relax.layers.relax_sample import RelaxSample
@@ -19,8 +20,10 @@ __all__ = [
     "RelaxArborescence",
     "RelaxBernoulli",
     "RelaxCategorical",
+    "RelaxGeometric",
     "RelaxNormal",
     "RelaxPermutation",
+    "RelaxPoisson",
     "RelaxSample",
     "RelaxSpanningTree",
     "RelaxTopK",

@@ -16,6 +16,7 @@ from tf_relax.relaxations.capabilities import (
     Relaxed,
 )
 from tf_relax.relaxations.categorical import Categorical
+from tf_relax.relaxations.counts import Counts, Geometric, Poisson
 from tf_relax.relaxations.distribution import Distribution
 from tf_relax.relaxations.matching import SequentialMatching
 from tf_relax.relaxations.normal import Normal
@@ -36,16 +37,19 @@ __all__ = [
     "Categorical",
     "Conditional",
     "Continuous",
+    "Counts",
     "Discrete",
     "Distribution",
     "Draw",
     "Enumerable",
+    "Geometric",
     "GumbelMatching",
     "Items",
     "KnownMean",
     "MeanOfLogits",
     "Normal",
     "PlackettLuce",
+    "Poisson",
     "Race",
     "Rejection",
     "Relaxation",

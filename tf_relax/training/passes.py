@@ -198,15 +198,22 @@ class ModelPass:
         return ModelPass(self.step, self.recorded, sites, parts)
 
     def resampled(self, level: Sequence[Site], k: int) -> tf.Tensor:
-        """Returns the objective with the sites of `level` sampled by noise `k`.
+        """Returns the objective with the sites of `level` sampled by noise `k`."""
+        draws = [s.layer.relaxation.sample(s.logits, s.noises[k]) for s in level]
+        return self.replaced(level, draws)
+
+    def replaced(self, level: Sequence[Site], draws: Sequence[Draw]) -> tf.Tensor:
+        """Returns the objective with other hard samples at the sites of `level`.
 
         Later sites recompute their hard sample from the logits that they now receive and the noise
         of the recorded pass, which is independent of the sites of `level`.
         """
+        given = dict(zip(level, draws, strict=True))
 
         def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw, tf.Tensor]:
-            noise = recorded.noises[k if recorded in level else 0]
-            draw = recorded.layer.relaxation.sample(logits, noise)
+            draw = given.get(recorded)
+            if draw is None:
+                draw = recorded.layer.relaxation.sample(logits, recorded.noises[0])
             return draw, tf.stop_gradient(recorded.layer.as_output(draw))
 
         handler = self._from_level(level, sample, relaxed=False)
