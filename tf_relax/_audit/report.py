@@ -128,7 +128,7 @@ class Report:
 
     __repr__ = __str__
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draws variance, and variance x time, as one bar per estimator and layer.
 
         Args:

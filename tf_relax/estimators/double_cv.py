@@ -16,6 +16,7 @@ from tf_relax.estimators.estimator import (
 from tf_relax.estimators.leave_one_out import IndependentSamples
 from tf_relax.estimators.state import State
 from tf_relax.relaxations import BinaryUnits
+from tf_relax.sites.layer import StochasticLayer
 
 
 class LinearState(State):
@@ -53,7 +54,7 @@ class DoubleCV(IndependentSamples):
 
     needs_differentiable_objective = True
 
-    def build(self, layer: Any, relaxable: bool) -> LinearState:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> LinearState:
         return LinearState(layer)
 
     def estimate(self, passes: Passes) -> Estimate:

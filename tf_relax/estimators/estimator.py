@@ -15,6 +15,7 @@ from tf_relax.estimators.state import State
 from tf_relax.losses.relaxable import Relaxable
 from tf_relax.relaxations import Discrete, Draw
 from tf_relax.sites import Site, Sites
+from tf_relax.sites.layer import StochasticLayer
 
 
 class Pass(Protocol):
@@ -136,14 +137,14 @@ class Estimator(abc.ABC):
     num_noises: int = 1
     num_z_tildes: int = 0
 
-    def part(self, layer: Any) -> Estimator:
+    def part(self, layer: StochasticLayer) -> Estimator:
         """Returns the estimator that serves a layer."""
         return self
 
     def check_layers(self, layers: Sequence[Any]) -> None:  # noqa: B027
         """Raises a ValueError unless these are the layers that the estimator is for."""
 
-    def check(self, layer: Any) -> None:
+    def check(self, layer: StochasticLayer) -> None:
         """Raises a ValueError that names both if the estimator is not defined for a layer."""
         check_needs(self, layer)
 
@@ -176,7 +177,7 @@ class Estimator(abc.ABC):
         """Returns what the layer gives to the rest of the model: by default the hard sample."""
         return tf.stop_gradient(site.layer.as_output(site.draw))
 
-    def build(self, layer: Any, relaxable: bool) -> keras.Layer:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> keras.Layer:
         """Returns what is learned for a stochastic layer, as a Keras layer: by default nothing.
 
         `surrogate_loss` trains its trainable variables. All of them exist once the compiled model

@@ -15,6 +15,7 @@ from tf_relax.relaxations import (
     Rejection,
     Relaxed,
 )
+from tf_relax.sites.layer import StochasticLayer
 
 # What is said of a layer without it; `{other}` is the quietest unbiased estimator that it has.
 _MISSING: dict[type, str] = {
@@ -39,7 +40,7 @@ _MISSING: dict[type, str] = {
 }
 
 
-def check_needs(estimator: Any, layer: Any) -> None:
+def check_needs(estimator: Any, layer: StochasticLayer) -> None:
     """Raises a ValueError that names both unless a layer has all that an estimator needs."""
     relaxation = layer.relaxation
     for need in estimator.needs:

@@ -11,6 +11,7 @@ from tf_relax import rules, surrogates
 from tf_relax.estimators.estimator import Estimate, Estimator, Passes, sampled
 from tf_relax.estimators.score_function import check_decay, learned_baseline
 from tf_relax.estimators.state import BaselineState
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.surrogates import Surrogate
 
 
@@ -53,7 +54,7 @@ class Nvil(Estimator):
         self.unbiased = not normalize
         self.surrogate = surrogates.checked(surrogate)
 
-    def build(self, layer: Any, relaxable: bool) -> BaselineState:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> BaselineState:
         return BaselineState(layer, surrogates.for_layer(self.surrogate, layer), moments=2)
 
     def estimate(self, passes: Passes) -> Estimate:

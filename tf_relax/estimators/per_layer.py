@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes
 from tf_relax.sites import Site, Sites
+from tf_relax.sites.layer import StochasticLayer
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -63,7 +64,7 @@ class PerLayer(Estimator):
         self.num_passes = max(part.num_passes for part in parts)
         self.num_noises = max(part.num_noises for part in parts)
 
-    def part(self, layer: Any) -> Estimator:
+    def part(self, layer: StochasticLayer) -> Estimator:
         return self.estimators[layer.name]
 
     def check_layers(self, layers: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from tf_relax.estimators.score_function import check_decay
 from tf_relax.estimators.state import BaselineState
 from tf_relax.relaxations import Rejection
 from tf_relax.sites import Site
+from tf_relax.sites.layer import StochasticLayer
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -45,7 +46,7 @@ class RejectionReparameterization(Estimator):
         check_decay("RejectionReparameterization", decay)
         self.decay = decay
 
-    def build(self, layer: Any, relaxable: bool) -> BaselineState:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> BaselineState:
         return BaselineState(layer, moments=1)
 
     def output(self, site: Site) -> tf.Tensor:

@@ -17,6 +17,7 @@ from tf_relax.estimators.estimator import (
 from tf_relax.estimators.leave_one_out import IndependentSamples
 from tf_relax.relaxations import BinaryUnits
 from tf_relax.sites import Site
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.surrogates import Stein
 
 
@@ -52,7 +53,7 @@ class Rodeo(IndependentSamples):
 
     needs_differentiable_objective = True
 
-    def build(self, layer: Any, relaxable: bool) -> Stein:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> Stein:
         return Stein(name=layer.name, dtype=layer.noise_dtype)
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -13,6 +13,7 @@ from tf_relax.estimators.estimator import Estimate, Estimator, Pass, Passes, sam
 from tf_relax.estimators.state import BaselineState
 from tf_relax.estimators.surrogate_value import check_blind, network_value
 from tf_relax.sites import Site
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.surrogates import Surrogate
 
 MOVING_AVERAGE, LEARNED = "moving_average", "learned"
@@ -60,7 +61,7 @@ class Reinforce(Estimator):
         self.decay = decay
         self.surrogate = surrogates.checked(surrogate)
 
-    def build(self, layer: Any, relaxable: bool) -> BaselineState:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> BaselineState:
         if self.baseline == LEARNED:
             return BaselineState(layer, surrogates.for_layer(self.surrogate, layer))
         return BaselineState(layer, moments=int(self.baseline == MOVING_AVERAGE))

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.surrogates import Surrogate
 
 
@@ -21,7 +22,7 @@ class State(keras.layers.Layer):
         layer: the stochastic layer, built.
     """
 
-    def __init__(self, layer: Any):
+    def __init__(self, layer: StochasticLayer):
         # Not an attribute: Keras would take the layer for a part of the state.
         super().__init__(name=layer.name, dtype=layer.noise_dtype, autocast=False)
 
@@ -63,7 +64,7 @@ class SurrogateState(State):
 
     def __init__(
         self,
-        layer: Any,
+        layer: StochasticLayer,
         surrogate: Surrogate | None,
         uses_objective: bool,
         temperature: float | None,
@@ -108,7 +109,9 @@ class BaselineState(State):
         variance: its running variance.
     """
 
-    def __init__(self, layer: Any, surrogate: Surrogate | None = None, moments: int = 0):
+    def __init__(
+        self, layer: StochasticLayer, surrogate: Surrogate | None = None, moments: int = 0
+    ):
         super().__init__(layer)
         self.surrogate = surrogate
         self._shapes = layer.shapes

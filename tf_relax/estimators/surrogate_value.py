@@ -13,6 +13,7 @@ from tf_relax.estimators.estimator import Estimator, Pass
 from tf_relax.estimators.state import SurrogateState
 from tf_relax.losses.relaxable import Relaxable
 from tf_relax.sites import Site, ancestors, depends_on
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.surrogates import Surrogate
 
 
@@ -40,7 +41,7 @@ class SurrogateUser(Estimator):
         self.temperature = check_temperature(type(self).__name__, temperature)
         self.scale = scale
 
-    def build(self, layer: Any, relaxable: bool) -> SurrogateState:
+    def build(self, layer: StochasticLayer, relaxable: bool) -> SurrogateState:
         if self.surrogate is None:
             return SurrogateState(layer, None, True, self.temperature, self.scale)
         surrogate = surrogates.for_layer(self.surrogate, layer)

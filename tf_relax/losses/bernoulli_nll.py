@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -42,7 +43,7 @@ class BernoulliNLL(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         if len(y_pred.shape) != len(y_true.shape):
             raise ValueError(
                 f"BernoulliNLL sums over all dimensions but the first, so y_true and y_pred need "

@@ -63,7 +63,7 @@ class Environments:
     """
 
     def __init__(self, env: Any, n_envs: int):
-        self._make = lambda: make_vector(env, n_envs)
+        self._make: Callable[[], Any] = lambda: make_vector(env, n_envs)
         self.vector = self._make()
         # What a user made, a user closes.
         self.owned = not isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv))

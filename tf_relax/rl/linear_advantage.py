@@ -45,7 +45,13 @@ class LinearAdvantage(Surrogate):
             keras.layers.Dense(size, self.activation, dtype=self.dtype_policy) for size in units
         ]
 
-    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+    def build(
+        self,
+        z_shape: Any,
+        logits_shape: Any = None,
+        context_shape: Any = None,
+        targets_shape: Any = None,
+    ) -> None:
         size = 1
         for dimension in context_shape[1:]:
             size *= dimension
@@ -57,7 +63,13 @@ class LinearAdvantage(Surrogate):
         )
         self._output.build((None, size))
 
-    def call(self, z, logits=None, context=None, targets=None):
+    def call(
+        self,
+        z: tf.Tensor,
+        logits: tf.Tensor | None = None,
+        context: tf.Tensor | None = None,
+        targets: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         features = tf.reshape(context, [tf.shape(context)[0], -1])
         features = tf.ensure_shape(features, [None, self._hidden[0].kernel.shape[0]])
         for layer in self._hidden:

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_relax.compat import inside_eager_loop
+from tf_relax.sites.layer import StochasticLayer
 
 _stack = threading.local()
 
@@ -49,14 +50,14 @@ class Handler(abc.ABC):
     @abc.abstractmethod
     def visit(
         self,
-        layer: Any,
+        layer: StochasticLayer,
         logits: tf.Tensor,
         context: tf.Tensor | None,
         mask: tf.Tensor | None = None,
     ) -> Any:
         """Answers one call of a stochastic layer with its site."""
 
-    def _check_graph(self, layer: Any, logits: tf.Tensor) -> None:
+    def _check_graph(self, layer: StochasticLayer, logits: tf.Tensor) -> None:
         # A sample drawn in the graph of a loop body or of an inner function does not exist outside
         # of it: its gradient would be lost without a word. Eagerly, a map_fn is a Python loop, and
         # shows in logits that have lost their batch dimension.

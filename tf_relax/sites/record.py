@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_relax.sites.handler import Handler
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.sites.site import Site, Sites
 
 
@@ -74,7 +75,7 @@ class Record(Handler):
 
     def visit(
         self,
-        layer: Any,
+        layer: StochasticLayer,
         logits: tf.Tensor,
         context: tf.Tensor | None,
         mask: tf.Tensor | None = None,
@@ -109,7 +110,11 @@ class Record(Handler):
         return site
 
     def _draw_noise(
-        self, given: Sequence[tf.Tensor] | None, count: int, layer: Any, logits: tf.Tensor
+        self,
+        given: Sequence[tf.Tensor] | None,
+        count: int,
+        layer: StochasticLayer,
+        logits: tf.Tensor,
     ) -> list[tf.Tensor]:
         if given is None:
             noise = layer.noise(logits, count, position=len(self.sites))

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_relax.sites.handler import Handler
+from tf_relax.sites.layer import StochasticLayer
 from tf_relax.sites.site import Site, Sites
 
 
@@ -51,7 +52,7 @@ class Replay(Handler):
 
     def visit(
         self,
-        layer: Any,
+        layer: StochasticLayer,
         logits: tf.Tensor,
         context: tf.Tensor | None,
         mask: tf.Tensor | None = None,

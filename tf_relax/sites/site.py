@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_relax.relaxations import Draw
 from tf_relax.sites.dependence import depends_on
+from tf_relax.sites.layer import StochasticLayer
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,7 +31,7 @@ class Site:
         state: what the estimator has learned for the layer, or `None` where none is at work.
     """
 
-    layer: Any
+    layer: StochasticLayer
     name: str
     logits: tf.Tensor
     context: tf.Tensor | None

@@ -57,7 +57,13 @@ class KerasModel(Surrogate):
             )
         self.model = model
 
-    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+    def build(
+        self,
+        z_shape: Any,
+        logits_shape: Any = None,
+        context_shape: Any = None,
+        targets_shape: Any = None,
+    ) -> None:
         self.intercept = self.add_weight(shape=(), initializer="zeros", name="intercept")
         shapes = {"logits": logits_shape, "context": context_shape, "targets": targets_shape}
         if not self.model.built:

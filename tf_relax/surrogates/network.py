@@ -72,7 +72,13 @@ class Network(Surrogate):
             size, kernel_initializer=kernel, dtype=self.dtype_policy, **options
         )
 
-    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+    def build(
+        self,
+        z_shape: Any,
+        logits_shape: Any = None,
+        context_shape: Any = None,
+        targets_shape: Any = None,
+    ) -> None:
         shapes = {"logits": logits_shape, "context": context_shape}
         if self.targets_shape is not None:
             shapes["targets"] = (None, *self.targets_shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -25,7 +27,13 @@ class Objective(Surrogate):
     needs_objective = True
     looks_at = ()
 
-    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+    def build(
+        self,
+        z_shape: Any,
+        logits_shape: Any = None,
+        context_shape: Any = None,
+        targets_shape: Any = None,
+    ) -> None:
         self.intercept = self.add_weight(shape=(), initializer="zeros", name="intercept")
 
     def call(

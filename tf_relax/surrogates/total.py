@@ -44,7 +44,13 @@ class Sum(Surrogate):
         wanted = {name for surrogate in self.surrogates for name in surrogate.looks_at}
         self.looks_at = tuple(name for name in SOURCES if name in wanted)
 
-    def build(self, z_shape, logits_shape=None, context_shape=None, targets_shape=None):
+    def build(
+        self,
+        z_shape: Any,
+        logits_shape: Any = None,
+        context_shape: Any = None,
+        targets_shape: Any = None,
+    ) -> None:
         for surrogate in self.surrogates:
             if not surrogate.built:  # a loader builds inner layers first
                 surrogate.build(z_shape, logits_shape, context_shape, targets_shape)
