@@ -44,9 +44,9 @@ def value() -> keras.Model:
 
 def contestants() -> dict[str, Callable[[], dict[str, Any]]]:
     """Returns the arguments of every trainer by the name that the table gives it."""
-    later = rl.Relax(trajectory_wise=True)
-    fitted = rl.Relax(off_policy=rl.OffPolicy(updates=20))
-    both = rl.Relax(trajectory_wise=True, off_policy=rl.OffPolicy(updates=20))
+    later = rl.PolicyRelax(trajectory_wise=True)
+    fitted = rl.PolicyRelax(off_policy=rl.OffPolicy(updates=20))
+    both = rl.PolicyRelax(trajectory_wise=True, off_policy=rl.OffPolicy(updates=20))
     return {
         "reinforce": lambda: {"estimator": "reinforce"},
         "a2c": lambda: {"estimator": "a2c", "value": value()},

@@ -156,7 +156,7 @@ def build(env: str, estimator: str, jit_compile: bool = True) -> tf_relax.rl.Pol
     chosen: Any = name
     if name in ("lax", "relax"):
         surrogate = tf_relax.surrogates.Network(looks_at=("context",), **options)
-        kind = rl.Lax if name == "lax" else rl.Relax
+        kind = rl.PolicyLax if name == "lax" else rl.PolicyRelax
         chosen = kind(trajectory_wise=s.trajectory_wise)
     if with_value or name == "a2c":
         value = rl.dense_value(policy.input_shape[1:], **options)

@@ -155,5 +155,5 @@ def test_what_the_table_says_of_xla():
         assert supports == (answer != "no"), name
     assert {name for name, answer in found.items() if answer == "no"} == {
         "GumbelMatching",
-        "Rounding",
+        "NearestPermutation",
     }

@@ -152,7 +152,7 @@ def test_every_row_of_the_table_builds(env, estimator):
     assert estimator in example.STYLES
     has_value = estimator in ("a2c", "relax_value", "lax_value")
     assert (trainer.value is not None) == has_value
-    assert type(trainer.estimator).__name__.lower() == estimator.split("_")[0]
+    assert trainer.estimator.name == estimator.split("_")[0]
     assert trainer.environments.n_envs == settings.n_envs
     assert float(trainer.optimizer.learning_rate) == pytest.approx(settings.learning_rate)
     networks = [trainer.policy, *([trainer.value] if has_value else [])]

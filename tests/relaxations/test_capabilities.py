@@ -25,7 +25,7 @@ OFFERS = {
     r.Geometric: (r.Discrete, r.KnownMean),
     r.Normal: (r.Continuous, r.Conditional, r.KnownMean),
     r.GumbelMatching: (r.Items, r.Relaxed, r.Discrete),
-    r.Rounding: (r.Relaxed, r.Discrete),
+    r.NearestPermutation: (r.Relaxed, r.Discrete),
     r.Distribution: (r.KnownMean,),
     r.Rejection: (r.Continuous, r.KnownMean),
 }

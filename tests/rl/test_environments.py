@@ -143,7 +143,7 @@ def test_a_time_limit_bootstraps_from_the_true_final_observation(mode):
 
 
 @pytest.mark.parametrize(
-    "estimator", ["a2c", rl.Relax(coupled=False, trajectory_wise=True)], ids=["a2c", "relax"]
+    "estimator", ["a2c", rl.PolicyRelax(coupled=False, trajectory_wise=True)], ids=["a2c", "relax"]
 )
 def test_the_row_of_an_autoreset_never_enters_the_loss(estimator, rng):
     made = trainer(

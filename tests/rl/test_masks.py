@@ -86,7 +86,7 @@ SPACES = {
 }
 
 
-@pytest.mark.parametrize("estimator", ["a2c", "relax", rl.Relax(coupled=False)], ids=str)
+@pytest.mark.parametrize("estimator", ["a2c", "relax", rl.PolicyRelax(coupled=False)], ids=str)
 @pytest.mark.parametrize("kind", SPACES)
 def test_spaces_of_several_choices(kind, estimator):
     space, mask = SPACES[kind]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.rl.small_mdp import list_all, make_trainer
-from tf_relax.rl import LinearAdvantage, OffPolicy, Relax
+from tf_relax.rl import LinearAdvantage, OffPolicy, PolicyRelax
 from tf_relax.rl.off_policy import Memory
 from tf_relax.rl.rollout import Rollout
 
@@ -57,8 +57,8 @@ def test_numbers_below_1_are_refused(argument):
 
 
 def test_configuration():
-    config = Relax(off_policy=OffPolicy(updates=50)).get_config()
-    assert Relax.from_config(config).off_policy.updates == 50
+    config = PolicyRelax(off_policy=OffPolicy(updates=50)).get_config()
+    assert PolicyRelax.from_config(config).off_policy.updates == 50
     assert "updates=50" in repr(OffPolicy(updates=50))
 
 
@@ -66,7 +66,7 @@ def off_policy_trainer(rng, with_value, updates=60):
     trainer = make_trainer(
         "choice",
         rng,
-        estimator=Relax(off_policy=OffPolicy(updates=updates, batch_size=64)),
+        estimator=PolicyRelax(off_policy=OffPolicy(updates=updates, batch_size=64)),
         surrogate=LinearAdvantage(units=(8,)),
         with_value=with_value,
     )

@@ -41,8 +41,8 @@ CASES = [
     ("a2c", "none", {"n_steps": 9}),  # with rows in which the environment resets itself
     ("reinforce", "none", {"n_episodes": 2}),
     ("relax", "none", {"n_episodes": 2}),
-    (rl.Relax(coupled=False, trajectory_wise=True), "none", {"n_episodes": 2}),
-    (rl.Relax(off_policy=rl.OffPolicy(updates=2)), "none", {"n_episodes": 2}),
+    (rl.PolicyRelax(coupled=False, trajectory_wise=True), "none", {"n_episodes": 2}),
+    (rl.PolicyRelax(off_policy=rl.OffPolicy(updates=2)), "none", {"n_episodes": 2}),
 ]
 
 

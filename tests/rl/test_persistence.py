@@ -81,13 +81,13 @@ TRAINERS = {
     ),
     "off-policy": (
         "CartPole-v1",
-        {"estimator": lambda: rl.Relax(coupled=False, off_policy=rl.OffPolicy(updates=2))},
+        {"estimator": lambda: rl.PolicyRelax(coupled=False, off_policy=rl.OffPolicy(updates=2))},
     ),
     "keras model": ("CartPole-v1", {"estimator": "relax", "surrogate": mine}),
     "surrogate": (
         "CartPole-v1",
         {
-            "estimator": lambda: rl.Relax(trajectory_wise=True),
+            "estimator": lambda: rl.PolicyRelax(trajectory_wise=True),
             "surrogate": lambda: rl.LinearAdvantage((4,)),
         },
     ),

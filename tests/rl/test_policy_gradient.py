@@ -129,7 +129,7 @@ def test_a_model_of_action_and_state_is_a_surrogate():
     action, state = keras.Input((2,)), keras.Input((4,))
     joined = keras.layers.Concatenate()([action, state])
     surrogate = keras.Model([action, state], keras.layers.Dense(1)(joined))
-    made = trainer("CartPole-v1", rl.Relax(), surrogate=surrogate)
+    made = trainer("CartPole-v1", rl.PolicyRelax(), surrogate=surrogate)
     before = surrogate.get_weights()
     made.fit(20, seed=0, verbose=0)
     assert not np.array_equal(before[0], surrogate.get_weights()[0])

@@ -9,7 +9,7 @@ from tests.rl import small_mdp
 from tests.rl.small_mdp import exact, exact_real, expected, list_all, list_real, make_trainer
 from tf_relax import surrogates
 from tf_relax.rl import LinearAdvantage, OffPolicy
-from tf_relax.rl.estimators import A2C, Lax, Reinforce, Relax
+from tf_relax.rl.estimators import A2C, PolicyLax, PolicyReinforce, PolicyRelax
 
 # Sums of some thousand numbers of size 1 that were rounded to float32, and an error that shows.
 ROUNDING, CLEAR = 1e-5, 0.01
@@ -24,46 +24,46 @@ def linear():
 
 
 DISCRETE = {
-    "reinforce": lambda: {"estimator": Reinforce()},
+    "reinforce": lambda: {"estimator": PolicyReinforce()},
     "a2c": lambda: {"estimator": A2C(), "with_value": True},
-    "relax": lambda: {"estimator": Relax(), "surrogate": network()},
-    "uncoupled": lambda: {"estimator": Relax(coupled=False), "surrogate": network()},
-    "logits": lambda: {"estimator": Relax(), "surrogate": network(("logits", "context"))},
-    "value": lambda: {"estimator": Relax(), "surrogate": network(), "with_value": True},
+    "relax": lambda: {"estimator": PolicyRelax(), "surrogate": network()},
+    "uncoupled": lambda: {"estimator": PolicyRelax(coupled=False), "surrogate": network()},
+    "logits": lambda: {"estimator": PolicyRelax(), "surrogate": network(("logits", "context"))},
+    "value": lambda: {"estimator": PolicyRelax(), "surrogate": network(), "with_value": True},
     "uncoupled_value": lambda: {
-        "estimator": Relax(coupled=False),
+        "estimator": PolicyRelax(coupled=False),
         "surrogate": network(),
         "with_value": True,
     },
-    "linear": lambda: {"estimator": Relax(trajectory_wise=True), "surrogate": linear()},
+    "linear": lambda: {"estimator": PolicyRelax(trajectory_wise=True), "surrogate": linear()},
     "trajectory_wise": lambda: {
-        "estimator": Relax(trajectory_wise=True),
+        "estimator": PolicyRelax(trajectory_wise=True),
         "surrogate": network(),
         "with_value": True,
     },
     "uncoupled_trajectory_wise": lambda: {
-        "estimator": Relax(coupled=False, trajectory_wise=True),
+        "estimator": PolicyRelax(coupled=False, trajectory_wise=True),
         "surrogate": linear(),
     },
     "off_policy": lambda: {
-        "estimator": Relax(trajectory_wise=True, off_policy=OffPolicy()),
+        "estimator": PolicyRelax(trajectory_wise=True, off_policy=OffPolicy()),
         "surrogate": linear(),
         "with_value": True,
     },
 }
 REAL = {
-    "reinforce": lambda: {"estimator": Reinforce()},
+    "reinforce": lambda: {"estimator": PolicyReinforce()},
     "a2c": lambda: {"estimator": A2C(), "with_value": True},
-    "lax": lambda: {"estimator": Lax(), "surrogate": network()},
-    "logits": lambda: {"estimator": Lax(), "surrogate": network(("logits", "context"))},
-    "value": lambda: {"estimator": Lax(), "surrogate": network(), "with_value": True},
-    "linear": lambda: {"estimator": Lax(trajectory_wise=True), "surrogate": linear()},
+    "lax": lambda: {"estimator": PolicyLax(), "surrogate": network()},
+    "logits": lambda: {"estimator": PolicyLax(), "surrogate": network(("logits", "context"))},
+    "value": lambda: {"estimator": PolicyLax(), "surrogate": network(), "with_value": True},
+    "linear": lambda: {"estimator": PolicyLax(trajectory_wise=True), "surrogate": linear()},
     "trajectory_wise": lambda: {
-        "estimator": Lax(trajectory_wise=True),
+        "estimator": PolicyLax(trajectory_wise=True),
         "surrogate": network(),
         "with_value": True,
     },
-    "off_policy": lambda: {"estimator": Lax(off_policy=OffPolicy()), "surrogate": network()},
+    "off_policy": lambda: {"estimator": PolicyLax(off_policy=OffPolicy()), "surrogate": network()},
 }
 
 kinds = pytest.mark.parametrize("kind", ["bit", "choice"])

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 
 from tf_relax.layers.discrete import Discrete
-from tf_relax.relaxations import GumbelMatching
-from tf_relax.relaxations import Rounding as RoundingRelaxation
+from tf_relax.relaxations import GumbelMatching, NearestPermutation
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -120,7 +119,7 @@ class Rounding(Discrete):
                 "Rounding: the divergence from a prior is not known. Use GumbelSinkhorn, or "
                 "RelaxPermutation(method='stick_breaking')."
             )
-        super().__init__(relaxation=RoundingRelaxation(iterations), **kwargs)
+        super().__init__(relaxation=NearestPermutation(iterations), **kwargs)
         self.iterations = iterations
 
     def get_config(self) -> dict[str, Any]:

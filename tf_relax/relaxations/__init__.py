@@ -2,7 +2,7 @@
 
 from tf_relax.relaxations.arborescence import Arborescence
 from tf_relax.relaxations.bernoulli import Bernoulli
-from tf_relax.relaxations.birkhoff import GumbelMatching, Rounding, assignment, sinkhorn
+from tf_relax.relaxations.birkhoff import GumbelMatching, NearestPermutation, assignment, sinkhorn
 from tf_relax.relaxations.blocks import Blocks
 from tf_relax.relaxations.capabilities import (
     BinaryUnits,
@@ -47,6 +47,7 @@ __all__ = [
     "Items",
     "KnownMean",
     "MeanOfLogits",
+    "NearestPermutation",
     "Normal",
     "PlackettLuce",
     "Poisson",
@@ -54,7 +55,6 @@ __all__ = [
     "Rejection",
     "Relaxation",
     "Relaxed",
-    "Rounding",
     "SequentialMatching",
     "SpanningTree",
     "StickBreakingPermutation",

@@ -147,7 +147,7 @@ class GumbelMatching(Items, Relaxed, Discrete):
         return sinkhorn(z / temperature, self.iterations)
 
 
-class Rounding(Relaxed, Discrete):
+class NearestPermutation(Relaxed, Discrete):
     r"""Normal noise around a doubly stochastic matrix, rounded to the nearest permutation.
 
     ``z = Sinkhorn(exp M) + nu eps``, ``b = argmax_P <P, z>``; Linderman et al. (2018), section 3.2.

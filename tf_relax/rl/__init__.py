@@ -2,7 +2,14 @@
 
 from tf_relax.rl.callbacks import PlotCurves, StopOnReward, episodes_to_solve
 from tf_relax.rl.clip import Clip
-from tf_relax.rl.estimators import A2C, Lax, PolicyEstimator, Reinforce, Relax, get
+from tf_relax.rl.estimators import (
+    A2C,
+    PolicyEstimator,
+    PolicyLax,
+    PolicyReinforce,
+    PolicyRelax,
+    get,
+)
 from tf_relax.rl.kl_penalty import KLPenalty
 from tf_relax.rl.linear_advantage import LinearAdvantage
 from tf_relax.rl.natural_gradient import NaturalGradient
@@ -15,7 +22,6 @@ __all__ = [
     "A2C",
     "Clip",
     "KLPenalty",
-    "Lax",
     "LinearAdvantage",
     "NaturalGradient",
     "NormalParameters",
@@ -23,8 +29,9 @@ __all__ = [
     "PlotCurves",
     "PolicyEstimator",
     "PolicyGradient",
-    "Reinforce",
-    "Relax",
+    "PolicyLax",
+    "PolicyReinforce",
+    "PolicyRelax",
     "StopOnReward",
     "dense_policy",
     "dense_value",

@@ -14,7 +14,7 @@ from tf_relax.rl.rollout import Rollout
 def arguments(trainer: Any) -> None:
     """Raises a ValueError for arguments of a trainer that contradict each other."""
     name, estimator = trainer.environments.name, trainer.estimator
-    kind = type(estimator).__name__.lower()
+    kind = estimator.name
     space = trainer.action_space
     if estimator.discrete is not None and estimator.discrete != space.discrete:
         actions, other = ("discrete", "relax") if space.discrete else ("continuous", "lax")
@@ -43,7 +43,7 @@ def arguments(trainer: Any) -> None:
 
 def amounts(trainer: Any) -> None:
     """Raises a ValueError for what a rollout cannot be made from; callbacks may have changed it."""
-    kind = type(trainer.estimator).__name__.lower()
+    kind = trainer.estimator.name
     has_value = trainer.value is not None or trainer.estimator.uses_value
     episodes, steps = trainer.n_episodes, trainer.n_steps
     for name, amount in (("n_episodes", episodes), ("n_steps", steps)):

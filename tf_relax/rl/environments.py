@@ -20,7 +20,7 @@ _ENDED = (
 )
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """What a step of all environments gave, `[n_envs, ...]`.
 
     Attributes:
@@ -119,7 +119,7 @@ class Environments:
         self.observations = self._checked(observations)
         return self.observations
 
-    def step(self, b: np.ndarray) -> Step:
+    def step(self, b: np.ndarray) -> Transition:
         """Takes a step everywhere; `observations` are then the next ones.
 
         Args:
@@ -154,7 +154,7 @@ class Environments:
                 )
         self._resetting = done if self._autoreset == "NextStep" else np.zeros_like(done)
         self.observations = observations
-        return Step(rewards, successors, terminated, done, counts)
+        return Transition(rewards, successors, terminated, done, counts)
 
     def close(self) -> None:
         """Closes the environments, unless they were given ready-made."""

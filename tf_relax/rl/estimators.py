@@ -68,6 +68,12 @@ class PolicyEstimator(abc.ABC):
     discrete: bool | None = None
     off_policy: OffPolicy | None = None
 
+    @property
+    def name(self) -> str:
+        """What `get` knows the class by; that of the class for those of a user."""
+        names = [name for name, kind in _BY_NAME.items() if kind is type(self)]
+        return names[0] if names else type(self).__name__
+
     @abc.abstractmethod
     def gradient(self, steps: Steps) -> tf.Tensor:
         """Returns the gradient of the expected return, `[batch, logits]`; ascend it."""
@@ -85,13 +91,13 @@ class PolicyEstimator(abc.ABC):
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class Reinforce(PolicyEstimator):
+class PolicyReinforce(PolicyEstimator):
     r"""``g_t = R_t d log pi(a_t | s_t)``, Williams (1992): no control variate.
 
     Example:
 
-    >>> Reinforce()
-    Reinforce()
+    >>> PolicyReinforce()
+    PolicyReinforce()
     """
 
     takes_value = False
@@ -160,7 +166,7 @@ class ActionDependent(PolicyEstimator):
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class Lax(ActionDependent):
+class PolicyLax(ActionDependent):
     r"""``g_t = [R_t - c(a_t, s_t)] d log pi(a_t | s_t) + dc(a_t, s_t)``, for continuous actions.
 
     Grathwohl et al. (2018), section 3.4, with ``a_t`` a differentiable function of the logits and
@@ -173,8 +179,8 @@ class Lax(ActionDependent):
 
     Example:
 
-    >>> Lax()
-    Lax(trajectory_wise=False, off_policy=None)
+    >>> PolicyLax()
+    PolicyLax(trajectory_wise=False, off_policy=None)
     """
 
     discrete = False
@@ -186,7 +192,7 @@ class Lax(ActionDependent):
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class Relax(ActionDependent):
+class PolicyRelax(ActionDependent):
     r"""``g_t = [R_t - c(z~_t, s_t)] d log pi(a_t | s_t) + dc(z_t, s_t) - dc(z~_t, s_t)``.
 
     Grathwohl et al. (2018), section 3.4, for discrete actions ``a_t = H(z_t)``. With a state value,
@@ -199,8 +205,8 @@ class Relax(ActionDependent):
 
     Example:
 
-    >>> Relax(coupled=False)
-    Relax(coupled=False, trajectory_wise=False, off_policy=None)
+    >>> PolicyRelax(coupled=False)
+    PolicyRelax(coupled=False, trajectory_wise=False, off_policy=None)
     """
 
     discrete = True
@@ -232,9 +238,9 @@ class Relax(ActionDependent):
 
 _BY_NAME: dict[str, type[PolicyEstimator]] = {
     "a2c": A2C,
-    "lax": Lax,
-    "reinforce": Reinforce,
-    "relax": Relax,
+    "lax": PolicyLax,
+    "reinforce": PolicyReinforce,
+    "relax": PolicyRelax,
 }
 
 
@@ -257,5 +263,5 @@ def get(identifier: Any) -> PolicyEstimator:
         return _BY_NAME[identifier.lower()]()
     raise ValueError(
         f"Unknown estimator {identifier!r}. Known names are {sorted(_BY_NAME)}; or pass an object "
-        "such as tf_relax.rl.Relax(coupled=False)."
+        "such as tf_relax.rl.PolicyRelax(coupled=False)."
     )

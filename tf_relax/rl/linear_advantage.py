@@ -15,7 +15,7 @@ class LinearAdvantage(Surrogate):
     r"""``r(y, s) = <w(s), y> + v(s)``: linear in the action, a dense network in the state.
 
     For one-hot actions that is every function of the action. Its mean over actions is known, which
-    `Relax(trajectory_wise=True)` makes use of. Starts at zero.
+    `PolicyRelax(trajectory_wise=True)` makes use of. Starts at zero.
 
     Args:
         units: sizes of the hidden layers.

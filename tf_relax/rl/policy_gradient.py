@@ -49,7 +49,7 @@ class PolicyGradient(Acting):
         env: id or specification of an environment, a `gymnasium.Env`, a
             `gymnasium.vector.VectorEnv`, or a function that makes one of these.
         estimator: `"reinforce"`, `"a2c"`, `"lax"` (continuous actions), `"relax"` (discrete
-            actions), or an object such as `Relax(coupled=False)`.
+            actions), or an object such as `PolicyRelax(coupled=False)`.
         value: Keras model from observations to one number, the state value. `a2c` makes one if none
             is given; `lax` and `relax` then use ``V(s) + c(a, s)``.
         surrogate: ``c(a, s)`` for `lax` and `relax`: a `tf_relax.surrogates.Surrogate` that looks

@@ -15,7 +15,7 @@ from tf_relax.losses.relaxable import Relaxable
 from tf_relax.sites import Sites, ancestors, depends_on
 from tf_relax.training.batch import as_dense, symbolic
 from tf_relax.training.estimator_state import EstimatorState
-from tf_relax.training.objective import Objective, mixes_examples
+from tf_relax.training.objective import LossParts, mixes_examples
 from tf_relax.training.passes import ModelPass, Step, forward
 
 
@@ -336,7 +336,7 @@ def _check_recorded(model: Any, sites: Sites) -> None:
 def _check_coupling(
     model: Any,
     sites: Sites,
-    objective: Objective,
+    objective: LossParts,
     state: list[tuple[keras.Variable, tf.Tensor]],
     tape: tf.GradientTape,
 ) -> None:

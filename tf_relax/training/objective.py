@@ -15,7 +15,7 @@ from tf_relax.relaxations.event import sum_event
 from tf_relax.training.batch import first_tensor
 
 
-class Objective(NamedTuple):
+class LossParts(NamedTuple):
     """The objective of one pass.
 
     Attributes:
@@ -31,7 +31,7 @@ class Objective(NamedTuple):
 
 def per_example_objective(
     model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
-) -> Objective:
+) -> LossParts:
     """Takes the loss of a compiled model apart into one value per example.
 
     The loss is linear in the sample weights, ``loss = sum_i s_i l_i`` at ``s = 1``, whatever it is
@@ -89,7 +89,7 @@ def per_example_objective(
     if overridden:
         one = _checked(loss, contribution, shared)
         loss, contribution = loss * one, contribution * one
-    return Objective(loss, contribution * tf.cast(batch, contribution.dtype), shared)
+    return LossParts(loss, contribution * tf.cast(batch, contribution.dtype), shared)
 
 
 def _takes_training(compute_loss: Any) -> bool:

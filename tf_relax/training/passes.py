@@ -16,7 +16,7 @@ from tf_relax.layers.stochastic import SAMPLED
 from tf_relax.relaxations import Draw, KnownMean
 from tf_relax.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax.training.batch import as_dense
-from tf_relax.training.objective import Objective, per_example_objective
+from tf_relax.training.objective import LossParts, per_example_objective
 
 
 class Step:
@@ -106,14 +106,14 @@ class Step:
             self.tape.watch(sample)  # to ask what depends on it, and how
         return sample
 
-    def replay(self, handler: Replay) -> tuple[Sites, Objective]:
+    def replay(self, handler: Replay) -> tuple[Sites, LossParts]:
         """Runs the model with other samples."""
         scope, _ = self._stateless()
         with scope, handler as sites:
             _, objective = self._run()
         return sites, objective
 
-    def _run(self) -> tuple[Any, Objective]:
+    def _run(self) -> tuple[Any, LossParts]:
         self.evaluations += 1
         y_pred = forward(self.model, self.x)
         objective = per_example_objective(self.model, self.x, self.y, y_pred, self.sample_weight)
@@ -124,7 +124,7 @@ class ModelPass:
     """One run of a model; see `tf_relax.estimators.Pass`."""
 
     def __init__(
-        self, step: Step, recorded: Sites, sites: Sites, parts: Objective, y_pred: Any = None
+        self, step: Step, recorded: Sites, sites: Sites, parts: LossParts, y_pred: Any = None
     ):
         self.step = step
         self.recorded = recorded
