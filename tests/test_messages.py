@@ -484,8 +484,8 @@ ROWS = [
         lambda: model_of(estimator="relaxx"),
         ValueError,
         (
-            "Unknown estimator 'relaxx'. Known names are ['arms', 'concrete', 'disarm', 'dlax', "
-            "'double_cv'"
+            "Unknown estimator 'relaxx'. Known names are ['arms', 'concrete', 'disarm', "
+            "'disarm_tree', 'dlax', 'double_cv'"
         ),
     ),
     Row(
