@@ -62,7 +62,9 @@ class GumbelSinkhorn(Discrete):
     ):
         relaxation = GumbelMatching(iterations, noise_scale, name="GumbelSinkhorn")
         super().__init__(relaxation=relaxation, prior=prior, **kwargs)
-        relaxation.name = self._label()
+        # Its errors name the layer, which has a name from here on.
+        self.relaxation = GumbelMatching(iterations, noise_scale, name=self._label())
+        self._of_any_shape = self.relaxation
         if prior is not None and noise_scale != 1:
             raise ValueError(
                 f"{self._label()}: the divergence from a prior is that of Gumbels of scale 1. Use "
