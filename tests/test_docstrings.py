@@ -35,7 +35,16 @@ PACKAGES = [
 @pytest.mark.parametrize("package", PACKAGES)
 def test_public_classes_and_functions_show_an_example(package):
     module = importlib.import_module(f"tf_relax.{package}".rstrip("."))
-    abstract = {"Estimator", "Estimate", "Pass", "Passes", "Surrogate", "Stochastic", "Discrete"}
+    abstract = {
+        "Estimator",
+        "State",
+        "Estimate",
+        "Pass",
+        "Passes",
+        "Surrogate",
+        "Stochastic",
+        "Discrete",
+    }
     abstract |= {"PolicyEstimator"}
     results = {"Report", "Row"}
     helpers = {"names", "serialize", "deserialize"}

@@ -15,7 +15,7 @@ from tf_relax import callbacks, estimators, layers, losses, rl, surrogates
 MODULES = [callbacks, estimators, layers, losses, rl, surrogates]
 
 # Base classes, and what is made by others: nobody calls their constructors.
-BASES = {
+BASES = {"State", 
     "Discrete", "Estimate", "Estimator", "Pass", "Passes", "PolicyEstimator", "PolicyGradient",
     "Stochastic", "Surrogate",
 }  # fmt: skip

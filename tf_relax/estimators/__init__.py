@@ -30,6 +30,7 @@ from tf_relax.estimators.per_layer import PerLayer
 from tf_relax.estimators.rejection import RejectionReparameterization
 from tf_relax.estimators.rodeo import Rodeo
 from tf_relax.estimators.score_function import Reinforce
+from tf_relax.estimators.state import State
 from tf_relax.estimators.vimco import Vimco
 
 _BY_NAME: dict[str, type[Estimator]] = {
@@ -124,6 +125,7 @@ __all__ = [
     "Relax",
     "Reparameterization",
     "Rodeo",
+    "State",
     "StraightThrough",
     "Vimco",
     "deserialize",
