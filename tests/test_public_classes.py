@@ -15,9 +15,9 @@ from tf_relax import callbacks, estimators, layers, losses, rl, surrogates
 MODULES = [callbacks, estimators, layers, losses, rl, surrogates]
 
 # Base classes, and what is made by others: nobody calls their constructors.
-BASES = {"State", 
+BASES = {
     "Discrete", "Estimate", "Estimator", "Pass", "Passes", "PolicyEstimator", "PolicyGradient",
-    "Stochastic", "Surrogate",
+    "State", "Stochastic", "Surrogate",
 }  # fmt: skip
 
 

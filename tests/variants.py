@@ -13,6 +13,13 @@ import pytest
 
 # Test: regular expressions, each found in the names of variants that are left out.
 SLOW: dict[str, list[str]] = {
+    "bad_input/test_black_boxes.py::test_black_box_of_the_wrong_shape": [
+        "(scalar|elements|too_few)-graph"
+    ],
+    "bad_input/test_where_samples_hide.py::test_unrolled_recurrent_loop_works": ["graph"],
+    "bad_input/test_wrong_couples.py::test_estimator_and_layer_that_do_not_go_together": [
+        "RelaxNormal.*graph"
+    ],
     "callbacks/test_gradient_variance.py::test_training_does_not_notice": ["options[12]"],
     "estimators/test_architectures.py::test_encoders": ["LSTM"],
     "estimators/test_architectures.py::test_encoders_train": ["LSTM", "convolution"],
@@ -123,9 +130,6 @@ SLOW: dict[str, list[str]] = {
     "surrogates/test_surrogates.py::test_surrogate_that_looks_at_the_targets_trains": [
         "(keras_model|sum)-graph"
     ],
-    "test_bad_input.py::test_black_box_of_the_wrong_shape": ["(scalar|elements|too_few)-graph"],
-    "test_bad_input.py::test_estimator_and_layer_that_do_not_go_together": ["RelaxNormal.*graph"],
-    "test_bad_input.py::test_unrolled_recurrent_loop_works": ["graph"],
     "test_updates.py::test_no_graph_outlives_its_model": [
         "float16|observed|reinmax|^policy$|penalised"
     ],
@@ -144,30 +148,30 @@ SLOW: dict[str, list[str]] = {
     "training/test_objective.py::test_replay_at_the_recorded_samples_repeats_the_recorded_pass": [
         "(side_by_side|shared|batch_statistics)-graph"
     ],
-    "training/test_regularizers.py::test_fit_equals_plain_keras_where_samples_do_not_matter": [
-        "xla"
-    ],
-    "training/test_relax_model.py::test_estimators_are_saved_with_all_that_they_learn": [
-        "DoubleCV|Relax|Arms|LeaveOneOut|MuProp|Exact"
-    ],
-    "training/test_relax_model.py::test_every_estimator_trains_its_own_variables_in_graph_mode": [
-        "rebar|dlax|double_cv|concrete|straight|leave_one_out|disarm"
-    ],
-    "training/test_relax_model.py::test_every_style_is_saved_and_loaded_in_one_process": [
-        "functional|sequential|subclassed$|without_training|itself_positional"
-    ],
-    "training/test_relax_model.py::test_every_style_trains_every_variable": [
-        "positional|functional_subclass"
-    ],
-    "training/test_relax_model.py::test_history_shows_what_evaluate_shows": ["True-arguments1"],
-    "training/test_relax_model.py::test_policies_train": [
+    "training/test_precision.py::test_policies_train": [
         "eager-mixed_float16",
         "graph-(mixed_bfloat16|float64)",
     ],
-    "training/test_relax_model.py::test_several_steps_per_execution_equal_single_ones": ["3"],
+    "training/test_regularizers.py::test_fit_equals_plain_keras_where_samples_do_not_matter": [
+        "xla"
+    ],
+    "training/test_saving.py::test_estimators_are_saved_with_all_that_they_learn": [
+        "DoubleCV|Relax|Arms|LeaveOneOut|MuProp|Exact"
+    ],
+    "training/test_saving.py::test_every_style_is_saved_and_loaded_in_one_process": [
+        "functional|sequential|subclassed$|without_training|itself_positional"
+    ],
+    "training/test_styles.py::test_every_style_trains_every_variable": [
+        "positional|functional_subclass"
+    ],
     # Half of the orders.
-    "training/test_relax_model.py::test_styles_do_not_touch_one_another": [
+    "training/test_styles.py::test_styles_do_not_touch_one_another": [
         r"\((0, 2|0, 3|1, 2|2, 0|2, 1|3, 1)"
+    ],
+    "training/test_training_loop.py::test_history_shows_what_evaluate_shows": ["True-arguments1"],
+    "training/test_training_loop.py::test_several_steps_per_execution_equal_single_ones": ["3"],
+    "training/test_ways_to_run.py::test_every_estimator_trains_its_own_variables_in_graph_mode": [
+        "rebar|dlax|double_cv|concrete|straight|leave_one_out|disarm"
     ],
 }
 

@@ -8,12 +8,14 @@ from tf_relax.relaxations import (
     BinaryUnits,
     Conditional,
     Continuous,
+    Counts,
     Discrete,
     Enumerable,
     KnownMean,
     MeanOfLogits,
     Rejection,
     Relaxed,
+    Sticks,
 )
 from tf_relax.sites.layer import StochasticLayer
 
@@ -35,6 +37,10 @@ _MISSING: dict[type, str] = {
     "does not have. Use 'relax', or 'gumbel_straight_through'.",
     Rejection: "is for samples made by acceptance and rejection, and {layer} does not draw such. "
     "Use 'reinforce' or another estimator, or RelaxSample(..., sampler='rejection').",
+    Sticks: "walks through a tree of binary choices, and {layer} does not draw by one. Use {other} "
+    "or 'leave_one_out', or RelaxCategorical(method='stick_breaking').",
+    Counts: "compares a count with a larger one, and {layer} does not draw counts. Use {other} or "
+    "'leave_one_out'.",
     Enumerable: "enumerates all outcomes, and those of {layer} cannot be listed. Use 'relax' or "
     "'leave_one_out'.",
 }
