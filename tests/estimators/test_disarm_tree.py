@@ -158,7 +158,5 @@ def test_layers_that_draw_no_walks_are_refused():
     code = tf_relax.layers.RelaxCategorical(name="code")(inputs)
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(1)(code))
     model.compile("sgd", "mse", estimator="disarm_tree")
-    with pytest.raises(
-        ValueError, match=r"DisarmTree\(\) walks.*'code'.*stick_br"
-    ):
+    with pytest.raises(ValueError, match=r"DisarmTree\(\) walks.*'code'.*stick_br"):
         model.differentiate(np.ones((2, 3)), np.ones((2, 1)))
