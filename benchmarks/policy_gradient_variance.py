@@ -22,8 +22,8 @@ import keras
 import numpy as np
 
 from tf_relax import rl, surrogates
-from tf_relax.rl.rollout import Rollout, to_tensors
-from tf_relax.rl.squared_gradient import trajectory_gradients
+from tf_relax.rl.gradient.squared_gradient import trajectory_gradients
+from tf_relax.rl.world.rollout import Rollout, to_tensors
 
 
 def cartpole() -> gymnasium.Env:

@@ -58,6 +58,27 @@ def test_no_import_points_upwards():
     assert {path: names for path, names in found.items() if names} == {}
 
 
+# Where a policy acts, what gradient it follows, how far it steps; and what puts them together.
+ROLES = ["world", "gradient", "steps"]
+
+
+def roles(source):
+    """What a module of policy gradients imports from others: a role, or the name of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "tf_relax.rl":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("tf_relax.rl."):
+            yield node.module.split(".")[2]
+
+
+def test_roles_of_policy_gradients_point_downwards_as_well():
+    for level, role in enumerate(ROLES):
+        paths = list((PACKAGE / "rl" / role).glob("*.py"))
+        assert len(paths) > 3
+        for path in paths:
+            assert set(roles(path.read_text())) <= set(ROLES[: level + 1]), path
+
+
 def test_every_part_has_a_floor():
     assert {part for _, part in parts()} == FLOOR.keys()
 

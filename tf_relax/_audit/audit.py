@@ -19,6 +19,7 @@ from tf_relax._audit.report import Report, Row
 from tf_relax.estimators import Estimator, Exact, Reinforce
 from tf_relax.relaxations.capabilities import num_outcomes
 from tf_relax.training.batch import as_dense, as_tensors
+from tf_relax.training.compiled_model import CompiledModel
 from tf_relax.training.differentiation import build_symbolically
 from tf_relax.training.passes import Step
 from tf_relax.training.state import moving_state, unchanged
@@ -28,7 +29,7 @@ _MOST_OUTCOMES = 64
 
 
 def audit(
-    model: Any,
+    model: CompiledModel,
     x: Any,
     y: Any = None,
     estimators: Sequence[str | Estimator] | Mapping[str, str | Estimator] = DEFAULT,
@@ -108,7 +109,7 @@ def audit(
 
 
 def _audit(
-    model: Any,
+    model: CompiledModel,
     x: Any,
     y: Any,
     contestants: dict[str, Estimator],
@@ -166,7 +167,7 @@ def _labelled(
     return dict(_named(estimator) for estimator in estimators)
 
 
-def _sites(model: Any, x: Any, y: Any) -> tuple[dict[str, list[keras.Variable]], float]:
+def _sites(model: CompiledModel, x: Any, y: Any) -> tuple[dict[str, list[keras.Variable]], float]:
     """Returns what computes the logits of every site, and the number of joint outcomes.
 
     A site's weights are those between it and the inputs and samples before it.
@@ -186,7 +187,7 @@ def _sites(model: Any, x: Any, y: Any) -> tuple[dict[str, list[keras.Variable]],
 class _Draws:
     """Draws of the gradient of one estimator."""
 
-    def __init__(self, model: Any, x: Any, y: Any, estimator: Estimator, weights: Any):
+    def __init__(self, model: CompiledModel, x: Any, y: Any, estimator: Estimator, weights: Any):
         self.model, self.estimator, self.weights = model, estimator, weights
         self.evaluations = 0
         self.milliseconds = 0.0

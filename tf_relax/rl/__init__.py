@@ -1,8 +1,7 @@
 """Policy gradients on Gymnasium environments: REINFORCE, A2C, LAX and RELAX."""
 
 from tf_relax.rl.callbacks import PlotCurves, StopOnReward, episodes_to_solve
-from tf_relax.rl.clip import Clip
-from tf_relax.rl.estimators import (
+from tf_relax.rl.gradient.estimators import (
     A2C,
     PolicyEstimator,
     PolicyLax,
@@ -10,13 +9,14 @@ from tf_relax.rl.estimators import (
     PolicyRelax,
     get,
 )
-from tf_relax.rl.kl_penalty import KLPenalty
-from tf_relax.rl.linear_advantage import LinearAdvantage
-from tf_relax.rl.natural_gradient import NaturalGradient
+from tf_relax.rl.gradient.linear_advantage import LinearAdvantage
+from tf_relax.rl.gradient.off_policy import OffPolicy
 from tf_relax.rl.networks import NormalParameters, dense_policy, dense_value
-from tf_relax.rl.off_policy import OffPolicy
 from tf_relax.rl.persistence import load
 from tf_relax.rl.policy_gradient import PolicyGradient
+from tf_relax.rl.steps.clip import Clip
+from tf_relax.rl.steps.kl_penalty import KLPenalty
+from tf_relax.rl.steps.natural_gradient import NaturalGradient
 
 __all__ = [
     "A2C",

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.rl import check
-from tf_relax.rl.collector import Collector
 from tf_relax.rl.persistence import Saved
+from tf_relax.rl.world.collector import Collector
 
 
 class Acting(Saved):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.rl.rollout import Rollout
+from tf_relax.rl.world.rollout import Rollout
 
 
 def arguments(trainer: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_relax.relaxations import Discrete, Draw
-from tf_relax.rl.estimators import Steps
-from tf_relax.rl.returns import lambda_returns
-from tf_relax.rl.rollout import Rollout
-from tf_relax.rl.squared_gradient import squared_gradient_slope
-from tf_relax.rl.trust_region import Proposal, event_sum
+from tf_relax.rl.gradient.estimators import Steps
+from tf_relax.rl.gradient.returns import lambda_returns
+from tf_relax.rl.gradient.squared_gradient import squared_gradient_slope
+from tf_relax.rl.steps.trust_region import Proposal, event_sum
+from tf_relax.rl.world.rollout import Rollout
 from tf_relax.updates import apply
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.rl.environments import Environments
+from tf_relax.rl.world.environments import Environments
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")

@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.rl import estimators, wrapper_statistics
-from tf_relax.rl.environments import Environments
-from tf_relax.rl.gym import gymnasium
+from tf_relax.rl.gradient import estimators
+from tf_relax.rl.world import wrapper_statistics
+from tf_relax.rl.world.environments import Environments
+from tf_relax.rl.world.gym import gymnasium
 
 # The environment that a trainer under deserialization gets instead of the one it was saved with.
 _given: contextvars.ContextVar[Any] = contextvars.ContextVar("environment", default=None)

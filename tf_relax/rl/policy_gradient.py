@@ -12,20 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.rl import check, estimators, learner, wrapper_statistics
-from tf_relax.rl import critic as critics
+from tf_relax.rl import check, learner
 from tf_relax.rl.acting import Acting
 from tf_relax.rl.callbacks import Progress
-from tf_relax.rl.environments import Environments
-from tf_relax.rl.evaluation import another, evaluate
-from tf_relax.rl.gradient_moments import GradientMoments
+from tf_relax.rl.gradient import critic as critics
+from tf_relax.rl.gradient import estimators
+from tf_relax.rl.gradient.gradient_moments import GradientMoments
+from tf_relax.rl.gradient.off_policy import Memory
 from tf_relax.rl.listeners import Listeners
 from tf_relax.rl.networks import dense_value
-from tf_relax.rl.normalization import Normalization
-from tf_relax.rl.off_policy import Memory
-from tf_relax.rl.rollout import Rollout, filled, to_tensors
-from tf_relax.rl.schedulable import Fixed, Schedulable
-from tf_relax.rl.trust_region import TrustRegion
+from tf_relax.rl.steps.schedulable import Fixed, Schedulable
+from tf_relax.rl.steps.trust_region import TrustRegion
+from tf_relax.rl.world import wrapper_statistics
+from tf_relax.rl.world.environments import Environments
+from tf_relax.rl.world.evaluation import another, evaluate
+from tf_relax.rl.world.normalization import Normalization
+from tf_relax.rl.world.rollout import Rollout, filled, to_tensors
 
 # Episodes that the logged `return` and `length` are means of.
 WINDOW = 100

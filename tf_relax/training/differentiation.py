@@ -14,6 +14,7 @@ from tf_relax.layers import ConditionalPrior
 from tf_relax.losses.relaxable import Relaxable
 from tf_relax.sites import Sites, ancestors, depends_on
 from tf_relax.training.batch import as_dense, symbolic
+from tf_relax.training.compiled_model import CompiledModel
 from tf_relax.training.estimator_state import EstimatorState
 from tf_relax.training.objective import LossParts, mixes_examples
 from tf_relax.training.passes import ModelPass, Step, forward
@@ -45,7 +46,7 @@ class Differentiation(NamedTuple):
 
 
 def differentiate(
-    model: Any,
+    model: CompiledModel,
     x: Any,
     y: Any = None,
     sample_weight: Any = None,
@@ -133,7 +134,7 @@ def _after_all(
         return gradients, [tf.identity(value) for value in values]
 
 
-def build_symbolically(model: Any, x: Any) -> None:
+def build_symbolically(model: CompiledModel, x: Any) -> None:
     """Creates every variable of a model without running it."""
     # Replays need every variable to exist before the recorded pass starts.
     if all(layer.built for layer in [model, *sublayers(model)]):
@@ -190,7 +191,10 @@ def _as(dtype: tf.DType, weight: Any) -> tf.Tensor:
 
 
 def _surrogate_gradients(
-    model: Any, tape: tf.GradientTape, loss: tf.Tensor | None, variables: list[keras.Variable]
+    model: CompiledModel,
+    tape: tf.GradientTape,
+    loss: tf.Tensor | None,
+    variables: list[keras.Variable],
 ) -> list[tf.Tensor | None]:
     if not variables:
         return []
@@ -245,13 +249,13 @@ class _Penalties:
         return tf.add_n([loss, *(tf.cast(term, loss.dtype) for term in new)])
 
 
-def _loss_scale(model: Any, dtype: tf.DType) -> tf.Tensor:
+def _loss_scale(model: CompiledModel, dtype: tf.DType) -> tf.Tensor:
     """Returns the factor by which the optimizer, if there is one, wants gradients to be larger."""
     one = tf.ones((), dtype)
     return one if model.optimizer is None else model.optimizer.scale_loss(one)
 
 
-def _check_layers(model: Any) -> None:
+def _check_layers(model: CompiledModel) -> None:
     layers = model.stochastic_layers
     model.estimator.check_layers(layers)
     for layer in layers:
@@ -271,7 +275,7 @@ def _check_layers(model: Any) -> None:
         )
 
 
-def has_prior(model: Any) -> bool:
+def has_prior(model: CompiledModel) -> bool:
     """Returns whether the samples of any layer are held against a prior."""
     return any(
         isinstance(layer, ConditionalPrior) or getattr(layer, "prior", None) is not None
@@ -280,7 +284,7 @@ def has_prior(model: Any) -> bool:
 
 
 def _check_deterministic(
-    model: Any, state: list[tuple[keras.Variable, tf.Tensor]], first: ModelPass
+    model: CompiledModel, state: list[tuple[keras.Variable, tf.Tensor]], first: ModelPass
 ) -> None:
     """Raises if anything but the stochastic layers draws random numbers."""
     # What a pass changes is weights (batch statistics) or seeds; metrics are not part of it.
@@ -315,7 +319,7 @@ def _check_deterministic(
             first.objective = tf.identity(first.objective)
 
 
-def _check_recorded(model: Any, sites: Sites) -> None:
+def _check_recorded(model: CompiledModel, sites: Sites) -> None:
     layers = model.stochastic_layers
     if not layers:
         raise ValueError(
@@ -334,7 +338,7 @@ def _check_recorded(model: Any, sites: Sites) -> None:
 
 
 def _check_coupling(
-    model: Any,
+    model: CompiledModel,
     sites: Sites,
     objective: LossParts,
     state: list[tuple[keras.Variable, tf.Tensor]],

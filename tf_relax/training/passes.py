@@ -16,6 +16,7 @@ from tf_relax.layers.stochastic import SAMPLED
 from tf_relax.relaxations import Draw, KnownMean
 from tf_relax.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax.training.batch import as_dense
+from tf_relax.training.compiled_model import CompiledModel
 from tf_relax.training.objective import LossParts, per_example_objective
 
 
@@ -30,7 +31,7 @@ class Step:
         data: inputs, targets and sample weights.
     """
 
-    def __init__(self, model: Any, data: tuple[Any, Any, Any]):
+    def __init__(self, model: CompiledModel, data: tuple[Any, Any, Any]):
         self.model = model
         self.x, self.y, self.sample_weight = data
         self.estimator = model.estimator
@@ -308,7 +309,7 @@ class ModelPass:
         return [tf.cast(g, site.b.dtype) for g, site in zip(dense, self.sites, strict=True)]
 
 
-def forward(model: Any, x: Any) -> Any:
+def forward(model: CompiledModel, x: Any) -> Any:
     """Runs a model in training mode."""
     if "training" in inspect.signature(model.call).parameters:
         return model(x, training=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_relax.compat import global_seed_state
+from tf_relax.training.compiled_model import CompiledModel
 
 
-def moving_state(model: Any) -> list[keras.Variable]:
+def moving_state(model: CompiledModel) -> list[keras.Variable]:
     """Returns seeds, batch statistics and baselines: all variables that no optimizer trains."""
     trainable = {id(variable) for variable in model.trained_variables}
     metrics = {id(variable) for variable in model.metrics_variables}

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_relax import rules, surrogates
 from tf_relax.relaxations import Discrete, Draw
-from tf_relax.rl.action_space import Actions
+from tf_relax.rl.world.action_space import Actions
 from tf_relax.surrogates import Surrogate
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_relax.rl.trust_region import slopes
+from tf_relax.rl.gradient.slopes import slopes
 
 
 def trajectory_gradients(trainer: Any, observations: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:

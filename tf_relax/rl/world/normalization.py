@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.wrappers.utils import RunningMeanStd
 
-from tf_relax.rl.rollout import Rollout
+from tf_relax.rl.world.rollout import Rollout
 
 _EPSILON = 1e-8
 

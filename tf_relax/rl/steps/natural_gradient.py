@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.rl.schedulable import Fixed, Schedulable
-from tf_relax.rl.trust_region import Proposal, TrustRegion, flatten, slopes
+from tf_relax.rl.gradient.slopes import flatten, slopes
+from tf_relax.rl.steps.schedulable import Fixed, Schedulable
+from tf_relax.rl.steps.trust_region import Proposal, TrustRegion
 
 
 class _Fisher(tf.linalg.LinearOperator):

@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from tf_relax.relaxations import Draw
-from tf_relax.rl.schedulable import Fixed, Schedulable
-from tf_relax.rl.trust_region import Proposal, TrustRegion, event_sum, slopes
+from tf_relax.rl.gradient.slopes import slopes
+from tf_relax.rl.steps.schedulable import Fixed, Schedulable
+from tf_relax.rl.steps.trust_region import Proposal, TrustRegion, event_sum
 from tf_relax.updates import apply
 
 

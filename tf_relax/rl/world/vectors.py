@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_relax.rl.gym import gymnasium
+from tf_relax.rl.world.gym import gymnasium
 
 
 class Pausable(gymnasium.Wrapper):

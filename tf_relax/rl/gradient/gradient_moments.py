@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.rl.trust_region import flatten
+from tf_relax.rl.gradient.slopes import flatten
 
 
 class GradientMoments(keras.layers.Layer):

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_relax.rl.action_space import ActionSpace, check_observation_space
-from tf_relax.rl.gym import gymnasium
-from tf_relax.rl.vectors import Pausable, make_vector, vector_name
+from tf_relax.rl.world.action_space import ActionSpace, check_observation_space
+from tf_relax.rl.world.gym import gymnasium
+from tf_relax.rl.world.vectors import Pausable, make_vector, vector_name
 
 _ENDED = (
     "runs in processes that have ended, or were interrupted in the middle of a step (Ctrl-C "

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_relax.rl.environments import Environments
-from tf_relax.rl.rollout import Rollout, from_episodes
+from tf_relax.rl.world.environments import Environments
+from tf_relax.rl.world.rollout import Rollout, from_episodes
 
 # Noise is drawn for so many steps at once: a draw takes as long as several actions.
 _BLOCK = 256

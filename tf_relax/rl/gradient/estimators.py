@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from tf_relax import rules
 from tf_relax.relaxations import Draw
-from tf_relax.rl.action_space import Actions
-from tf_relax.rl.critic import Critic
-from tf_relax.rl.off_policy import OffPolicy
-from tf_relax.rl.returns import discounted_sums
+from tf_relax.rl.gradient.critic import Critic
+from tf_relax.rl.gradient.off_policy import OffPolicy
+from tf_relax.rl.gradient.returns import discounted_sums
+from tf_relax.rl.world.action_space import Actions
 
 
 class Steps(NamedTuple):

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_relax.rl.schedulable import Schedulable
-from tf_relax.rl.trust_region import Proposal, TrustRegion, slopes
+from tf_relax.rl.gradient.slopes import slopes
+from tf_relax.rl.steps.schedulable import Schedulable
+from tf_relax.rl.steps.trust_region import Proposal, TrustRegion
 from tf_relax.updates import apply
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_relax.rl.rollout import Rollout
+from tf_relax.rl.world.rollout import Rollout
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")

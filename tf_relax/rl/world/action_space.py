@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax.relaxations import Bernoulli, Blocks, Categorical, Discrete, Normal
-from tf_relax.rl.gym import gymnasium
+from tf_relax.rl.world.gym import gymnasium
 
 # exp(-128) is 0 in float32, and noise that makes up for it does not occur there.
 _NEVER = 128.0

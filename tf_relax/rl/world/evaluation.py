@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_relax.rl.environments import Environments
+from tf_relax.rl.world.environments import Environments
 
 
 def another(environments: Environments, env: Any) -> Environments:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_relax.rl.gym import gymnasium
+from tf_relax.rl.world.gym import gymnasium
 
 # What `NormalizeObservation` and `NormalizeReward` call theirs.
 _NAMES = ("obs_rms", "return_rms")

@@ -1,0 +1,1 @@
+"""What gradient the policy follows: estimators, surrogates of actions, returns."""

@@ -1,0 +1,1 @@
+"""Where a policy acts: environments, actions, rollouts."""
