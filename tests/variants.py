@@ -47,6 +47,10 @@ SLOW: dict[str, list[str]] = {
         "Relax",
         r"Arms\(\)",
     ],
+    "estimators/test_per_layer.py::test_every_weight_within_its_standard_error": [
+        "(Relax|rebar|Arms).*True",
+        "(objective|LeaveOneOut).*False",
+    ],
     "estimators/test_layers_unbiased.py::test_parallel_layers": ["MuProp|Rodeo"],
     "estimators/test_layers_unbiased.py::test_through_batch_norm_and_dropout": [
         "num_conditional=2",
