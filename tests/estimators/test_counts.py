@@ -69,13 +69,14 @@ def test_unbiased(row, name, seed):
 
 @float64
 @by_name
-@pytest.mark.parametrize("wrong", ["weight", "share"])
+@pytest.mark.parametrize("wrong", ["sign", "weight", "share"])
 def test_a_wrong_equation_shows(name, wrong, monkeypatch, seed):
     model = model_of(name, "measure_valued")
     kind = type(model.get_layer("counts").relaxation)
     right = kind.weak_weight
-    if wrong == "weight":
-        monkeypatch.setattr(kind, "weak_weight", lambda self, a: 0.9 * right(self, a))
+    if wrong in ("sign", "weight"):
+        factor = {"sign": -1.0, "weight": 0.9}[wrong]
+        monkeypatch.setattr(kind, "weak_weight", lambda self, a: factor * right(self, a))
     else:  # every unit as often as every other, whatever their weights
 
         def evenly(weights, noise, chosen=measure_valued._one_in_proportion):

@@ -1,5 +1,7 @@
 """Different estimators for the layers of one model."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from tf_relax.estimators import (
     Relax,
     Rodeo,
     StraightThrough,
+    per_layer,
 )
 
 float64 = pytest.mark.usefixtures("float64")
@@ -92,6 +95,30 @@ def test_every_weight_within_its_standard_error(estimators, parallel, seed):
         error = found.std(axis=0, ddof=1) / np.sqrt(len(runs))
         assert error.max() < 0.02 * scale, path  # else this would prove nothing
         assert np.all(np.abs(found.mean(axis=0) - gradient) <= 6.5 * error + 1e-9), path
+
+
+@float64
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("share * g", "g"),
+        ("share * g", "-share * g"),
+    ],
+    ids=["share", "sign"],
+)
+def test_mutant_is_biased(right, wrong):
+    source = inspect.getsource(per_layer)
+    assert source.count(right) == 1
+    source = source.replace(  # the mutant must not replace the real one in Keras
+        "@keras.saving.register_keras_serializable", "@(lambda package: lambda c: c)"
+    )
+    names = {}
+    exec(compile(source.replace(right, wrong), "mutant", "exec"), names)
+    row = Row(names["PerLayer"](mixed(LeaveOneOut(2), Reinforce())), OUTCOMES, OUTCOMES)
+    model = two_layers.compiled(row)
+    found = two_layers.mean_step(model, *two_layers.noise_and_weights(model, row))
+    exact = two_layers.exact_gradients()
+    assert max(np.abs(found[path] - g).max() for path, g in exact.items()) > 1e-4
 
 
 def bit_and_normal():
