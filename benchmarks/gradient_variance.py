@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import tf_relax
 from tf_relax import audit
-from tf_relax._audit.moments import Moments
+from tf_relax._src.audit.moments import Moments
 from tf_relax.surrogates import is_surrogate_variable
 
 DEFAULT = [name for name, one in ESTIMATORS.items() if one.unbiased and "vimco" not in name]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax.relaxations.noise import open_uniform
+from tf_relax._src.relaxations.noise import open_uniform
 
 
 class PlainRelax(keras.Model):

@@ -22,8 +22,8 @@ import keras
 import numpy as np
 
 from tf_relax import rl, surrogates
-from tf_relax.rl.gradient.squared_gradient import trajectory_gradients
-from tf_relax.rl.world.rollout import Rollout, to_tensors
+from tf_relax._src.rl.gradient.squared_gradient import trajectory_gradients
+from tf_relax._src.rl.world.rollout import Rollout, to_tensors
 
 
 def cartpole() -> gymnasium.Env:

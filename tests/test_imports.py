@@ -9,6 +9,7 @@ import pytest
 import tf_relax
 
 PACKAGE = pathlib.Path(tf_relax.__file__).parent
+SRC = PACKAGE / "_src"
 
 # From the ground up. A module may import from those below its floor, and from its own folder.
 FLOORS = [
@@ -19,19 +20,18 @@ FLOORS = [
     ["layers", "losses"],
     ["estimators"],
     ["training"],
-    ["_audit", "callbacks", "metrics", "rl"],
-    ["__init__"],
+    ["audit", "callbacks", "metrics", "rl"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 
 def imports(source):
-    """Names of the parts of the package that a module imports from."""
+    """Names of the parts of the implementation that a module of it imports from."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "tf_relax":
-            names = [f"tf_relax.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "tf_relax._src":
+            names = [f"tf_relax._src.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "imports are absolute"
             names = [node.module]
@@ -39,18 +39,21 @@ def imports(source):
             continue
         for name in names:
             parts = name.split(".")
-            if parts[0] == "tf_relax" and len(parts) > 1:
-                yield parts[1]
+            if parts[0] == "tf_relax":
+                assert parts[1:2] == ["_src"], f"the implementation imports a face: {name}"
+                yield parts[2]
 
 
 def upwards(part, source):
-    """What a part of the package must not import, and does."""
+    """What a part of the implementation must not import, and does."""
     return [name for name in imports(source) if name != part and FLOOR[name] >= FLOOR[part]]
 
 
 def parts():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path, path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for path in sorted(SRC.rglob("*.py")):
+        part = path.relative_to(SRC).parts[0].removesuffix(".py")
+        if part != "__init__":
+            yield path, part
 
 
 def test_no_import_points_upwards():
@@ -65,15 +68,15 @@ ROLES = ["world", "gradient", "steps"]
 def roles(source):
     """What a module of policy gradients imports from others: a role, or the name of a module."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "tf_relax.rl":
+        if isinstance(node, ast.ImportFrom) and node.module == "tf_relax._src.rl":
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith("tf_relax.rl."):
-            yield node.module.split(".")[2]
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("tf_relax._src.rl."):
+            yield node.module.split(".")[3]
 
 
 def test_roles_of_policy_gradients_point_downwards_as_well():
     for level, role in enumerate(ROLES):
-        paths = list((PACKAGE / "rl" / role).glob("*.py"))
+        paths = list((SRC / "rl" / role).glob("*.py"))
         assert len(paths) > 3
         for path in paths:
             assert set(roles(path.read_text())) <= set(ROLES[: level + 1]), path
@@ -86,25 +89,36 @@ def test_every_part_has_a_floor():
 @pytest.mark.parametrize(
     ("part", "source", "found"),
     [
-        ("sites", "from tf_relax.training import RelaxModel", ["training"]),
-        ("sites", "import tf_relax.layers.mask", ["layers"]),
-        ("relaxations", "def f():\n    from tf_relax import rules", ["rules"]),
-        ("layers", "from tf_relax.losses import BlackBox", ["losses"]),  # side by side
-        ("layers", "from tf_relax.layers.mask import restricted", []),
-        ("rl", "from tf_relax import relaxations, rules", []),
+        ("sites", "from tf_relax._src.training import RelaxModel", ["training"]),
+        ("sites", "import tf_relax._src.layers.mask", ["layers"]),
+        ("relaxations", "def f():\n    from tf_relax._src import rules", ["rules"]),
+        ("layers", "from tf_relax._src.losses import BlackBox", ["losses"]),  # side by side
+        ("layers", "from tf_relax._src.layers.mask import restricted", []),
+        ("rl", "from tf_relax._src import relaxations, rules", []),
     ],
 )
 def test_an_import_upwards_is_found(part, source, found):
     assert upwards(part, source) == found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("callbacks", "estimators", "layers", "losses", "metrics", "relaxations", "rl", "sites"),
-        *("surrogates", "training"),
-    ],
-)
+FACES = [path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"]
+
+
+def test_an_import_of_a_face_is_found():
+    with pytest.raises(AssertionError, match="imports a face"):
+        upwards("training", "from tf_relax.layers import Stochastic")
+
+
+def test_every_part_that_exports_has_a_face():
+    exporting = {
+        path.parent.stem if path.stem == "__init__" else path.stem
+        for path in [*SRC.glob("*/__init__.py"), *SRC.glob("*.py")]
+        if "\n__all__ = " in path.read_text()
+    }
+    assert set(FACES) == exporting - {"audit"}  # the package exports the function of that name
+
+
+@pytest.mark.parametrize("name", sorted(FACES))
 def test_a_face_shows_what_it_exports_and_nothing_else(name):
     module = importlib.import_module(f"tf_relax.{name}")
     assert sorted(dir(module)) == sorted(module.__all__)
@@ -122,5 +136,5 @@ def test_types_are_shipped():
 
 
 def test_no_file_is_longer_than_400_lines():
-    lengths = {str(path): len(path.read_text().splitlines()) for path, _ in parts()}
+    lengths = {str(path): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {path: n for path, n in lengths.items() if n > 400} == {}

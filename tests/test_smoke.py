@@ -132,8 +132,8 @@ def test_relax_is_unbiased(coupled):
 
 
 def test_private_hooks():
-    """Every hook of tf_relax.compat does what the package needs it for."""
-    from tf_relax import compat
+    """Every hook of `compat` does what the package needs it for."""
+    from tf_relax._src import compat
 
     inputs = keras.Input((2,))
     assert compat.functional_class() in type(keras.Model(inputs, inputs)).__mro__

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import tf_relax
 from tests.rl.small_mdp import Small
-from tf_relax import updates
+from tf_relax._src import updates
 
 
 class Witness(keras.layers.Layer):

@@ -23,10 +23,10 @@ from tf_relax import (
     surrogates,
     training,
 )
-from tf_relax._audit import audit
-from tf_relax.sites import record
-from tf_relax.training import RelaxModel, RelaxOptimizer
-from tf_relax.version import __version__
+from tf_relax._src.audit import audit
+from tf_relax._src.sites import record
+from tf_relax._src.training import RelaxModel, RelaxOptimizer
+from tf_relax._src.version import __version__
 
 __all__ = [
     "RelaxModel",

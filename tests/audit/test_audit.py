@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tf_relax
 from tf_relax import audit
-from tf_relax._audit import Report, Row
+from tf_relax._src.audit import Report, Row
 from tf_relax.estimators import LeaveOneOut, Relax
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")

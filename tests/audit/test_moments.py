@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tf_relax._audit.moments import Moments, bias
+from tf_relax._src.audit.moments import Moments, bias
 
 
 def test_moments_are_numpys(rng):

@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 import memory
 
-from tf_relax import compat
+from tf_relax._src import compat
 
 
 @pytest.mark.slow

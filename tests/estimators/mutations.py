@@ -7,7 +7,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 import tf_relax.estimators as e
-from tf_relax import rules
+from tf_relax._src import rules
+from tf_relax._src.relaxations import bernoulli, normal
+from tf_relax._src.training import passes
 from tf_relax.estimators import (
     arms,
     control_variate,
@@ -23,8 +25,6 @@ from tf_relax.estimators import (
     surrogate_value,
     vimco,
 )
-from tf_relax.relaxations import bernoulli, normal
-from tf_relax.training import passes
 
 
 class Mutation(NamedTuple):

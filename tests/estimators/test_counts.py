@@ -11,7 +11,7 @@ import tf_relax
 from tests.estimators.table import COUNTS
 from tests.relaxations.test_counts import probabilities
 from tf_relax import estimators
-from tf_relax.estimators import measure_valued
+from tf_relax._src.estimators import measure_valued
 from tf_relax.layers import RelaxGeometric, RelaxPoisson
 
 LAYERS = {"poisson": RelaxPoisson, "geometric": RelaxGeometric}

@@ -11,9 +11,9 @@ import tensorflow as tf
 import tf_relax
 from tests.estimators.rules import antithetic_pieces
 from tests.estimators.table import STICKS
-from tf_relax.estimators import disarm_tree
+from tf_relax._src.estimators import disarm_tree
+from tf_relax._src.relaxations.sticks import log_probabilities
 from tf_relax.relaxations import stick_logits
-from tf_relax.relaxations.sticks import log_probabilities
 
 float64 = pytest.mark.usefixtures("float64")
 LOGITS = np.array([0.4, -1.2, 0.7])

@@ -14,9 +14,9 @@ import tf_relax
 from tests.estimators.table import GAMMA
 from tests.layers.test_relax_sample import beta, dirichlet, gamma
 from tests.oracles import product_grid
+from tf_relax._src.relaxations import rejection
+from tf_relax._src.relaxations.rejection import Accepted
 from tf_relax.estimators import RejectionReparameterization
-from tf_relax.relaxations import rejection
-from tf_relax.relaxations.rejection import Accepted
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from scipy import integrate
 
 from tf_relax import RelaxModel, layers
+from tf_relax._src.relaxations.birkhoff import assignment, sinkhorn
 from tf_relax.relaxations import GumbelMatching
-from tf_relax.relaxations.birkhoff import assignment, sinkhorn
 from tf_relax.sites import Record
 
 

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from tests.relaxations.families import FAMILIES
 from tf_relax import layers
 from tf_relax import relaxations as r
-from tf_relax.relaxations.capabilities import num_outcomes
+from tf_relax._src.relaxations.capabilities import num_outcomes
 
 tfd = tfp.distributions
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 from scipy import stats
 
 from tests.oracles import hermite_rule
+from tf_relax._src.relaxations.capabilities import num_outcomes
 from tf_relax.relaxations import Bernoulli, Continuous, Discrete, MeanOfLogits, Normal
-from tf_relax.relaxations.capabilities import num_outcomes
 
 normal = Normal()
 

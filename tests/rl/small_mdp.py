@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.oracles import hermite_rule, product_grid, sigmoid
 from tf_relax import rl
-from tf_relax.rl.world.rollout import Rollout
+from tf_relax._src.rl.world.rollout import Rollout
 
 HORIZON = 3
 # Two states; reaching the third ends the episode. Probabilities `[state, action, next]`.

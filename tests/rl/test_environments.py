@@ -16,7 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests.rl.envs import MODES, Counter, Picture, side_by_side, trainer
 from tf_relax import rl
-from tf_relax.rl.world import wrapper_statistics
+from tf_relax._src.rl.world import wrapper_statistics
 
 
 def vector(mode, lengths=((2, 5), (3, 4)), **arguments):

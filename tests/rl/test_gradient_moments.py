@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_relax.rl.gradient.gradient_moments import GradientMoments
+from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 
 
 def variables():

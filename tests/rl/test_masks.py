@@ -10,7 +10,7 @@ from tests.rl.envs import Counter
 from tests.rl.small_mdp import Forbid, exact, expected, list_all, make_trainer
 from tests.rl.test_unbiased import DISCRETE, ROUNDING, error
 from tf_relax import rl
-from tf_relax.rl.world.rollout import Rollout
+from tf_relax._src.rl.world.rollout import Rollout
 
 LOWEST = float(np.finfo(np.float32).min)
 

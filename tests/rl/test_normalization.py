@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.rl.envs import Counter, trainer
-from tf_relax.rl.world.normalization import Normalization
-from tf_relax.rl.world.rollout import Rollout
+from tf_relax._src.rl.world.normalization import Normalization
+from tf_relax._src.rl.world.rollout import Rollout
 
 GAMMA = 0.9
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.rl.small_mdp import list_all, make_trainer
+from tf_relax._src.rl.gradient.off_policy import Memory
+from tf_relax._src.rl.world.rollout import Rollout
 from tf_relax.rl import LinearAdvantage, OffPolicy, PolicyRelax
-from tf_relax.rl.gradient.off_policy import Memory
-from tf_relax.rl.world.rollout import Rollout
 
 
 def numbered(first, count, columns=1, masked=()):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.rl.envs import Counter, trainer
 from tf_relax import rl
-from tf_relax.rl.world.rollout import filled
+from tf_relax._src.rl.world.rollout import filled
 
 
 class Log(keras.layers.Layer):

@@ -20,7 +20,7 @@ CONTINUE = """
 import sys
 import keras, numpy as np
 import tf_relax
-from tf_relax.rl.world.rollout import Rollout
+from tf_relax._src.rl.world.rollout import Rollout
 folder = sys.argv[1]
 trainer = keras.models.load_model(f"{folder}/trainer.keras")
 found = {"evaluation": trainer.evaluate(2, seed=0)}

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.rl.small_mdp import make_trainer
-from tf_relax.rl.gradient.returns import discounted_sums, lambda_returns
-from tf_relax.rl.world.rollout import Rollout
+from tf_relax._src.rl.gradient.returns import discounted_sums, lambda_returns
+from tf_relax._src.rl.world.rollout import Rollout
 
 
 def column(*numbers):

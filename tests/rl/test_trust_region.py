@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.rl.small_mdp import list_all, list_real, make_trainer
+from tf_relax._src.rl.world.rollout import Rollout
 from tf_relax.rl import Clip, KLPenalty, NaturalGradient
-from tf_relax.rl.world.rollout import Rollout
 
 
 def with_region(region, rng, kind="choice", estimator="a2c", rate=0.1, count=64):

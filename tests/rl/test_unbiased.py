@@ -8,8 +8,8 @@ from tests.oracles import hermite_rule
 from tests.rl import small_mdp
 from tests.rl.small_mdp import exact, exact_real, expected, list_all, list_real, make_trainer
 from tf_relax import surrogates
+from tf_relax._src.rl.gradient.estimators import A2C, PolicyLax, PolicyReinforce, PolicyRelax
 from tf_relax.rl import LinearAdvantage, OffPolicy
-from tf_relax.rl.gradient.estimators import A2C, PolicyLax, PolicyReinforce, PolicyRelax
 
 # Sums of some thousand numbers of size 1 that were rounded to float32, and an error that shows.
 ROUNDING, CLEAR = 1e-5, 0.01

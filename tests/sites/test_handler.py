@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tf_relax import compat
+from tf_relax._src import compat
 from tf_relax.layers import RelaxBernoulli
 
 

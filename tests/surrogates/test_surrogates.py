@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tests.estimators.learned import taught
 from tf_relax import RelaxModel, RelaxOptimizer, estimators, surrogates
+from tf_relax._src.estimators.surrogate_value import network_value
 from tf_relax.estimators import Dlax, Nvil, Rebar, Reinforce, Relax
-from tf_relax.estimators.surrogate_value import network_value
 from tf_relax.layers import RelaxBernoulli, RelaxNormal
 from tf_relax.losses import BernoulliNLL
 from tf_relax.sites import Site

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
+from tf_relax._src.estimators.state import BaselineState, State
 from tf_relax.estimators import Estimate, Estimator, Reinforce, Relax
-from tf_relax.estimators.state import BaselineState, State
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.surrogates import KerasModel, Network, is_surrogate_variable
 

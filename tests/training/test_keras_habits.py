@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tf_relax import RelaxModel, RelaxOptimizer, compat
+from tf_relax import RelaxModel, RelaxOptimizer
+from tf_relax._src import compat
 from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 from tf_relax import RelaxModel
+from tf_relax._src.estimators.state import SurrogateState
+from tf_relax._src.training.objective import per_example_objective
 from tf_relax.estimators import Estimate, Estimator
-from tf_relax.estimators.state import SurrogateState
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
-from tf_relax.training.objective import per_example_objective
 
 modes = pytest.mark.parametrize("mode", ["eager", "graph"])
 

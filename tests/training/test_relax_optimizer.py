@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_relax.surrogates.variables import mark_surrogate_variables
-from tf_relax.training.relax_optimizer import RelaxOptimizer
+from tf_relax._src.surrogates.variables import mark_surrogate_variables
+from tf_relax._src.training.relax_optimizer import RelaxOptimizer
 
 adam, adamw, sgd = keras.optimizers.Adam, keras.optimizers.AdamW, keras.optimizers.SGD
 

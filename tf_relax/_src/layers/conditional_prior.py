@@ -1,0 +1,96 @@
+"""A prior that is itself computed from later samples: hierarchies of layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_relax._src.layers.mask import combined_mask, restricted, where_counted
+from tf_relax._src.layers.stochastic import SAMPLED, add_per_example_loss
+from tf_relax._src.relaxations import Bernoulli, Categorical, Relaxation, Sticks
+from tf_relax._src.relaxations.event import sum_event
+from tf_relax._src.sites.handler import current_handler
+
+_KINDS: dict[str, Relaxation] = {
+    "bernoulli": Bernoulli(),
+    "categorical": Categorical(),
+    "sticks": Sticks(),
+}
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class ConditionalPrior(keras.layers.Layer):
+    r"""Holds the samples of one layer against a prior computed from a deeper one.
+
+    For ``q(b_1 | x) q(b_2 | b_1)`` and ``p(b_2) p(b_1 | b_2) p(x | b_1)`` it adds
+    ``E log q(b_1 | x) - log p(b_1 | b_2)`` per example to the objective and passes ``b_1`` through.
+    The first term is the entropy of q in closed form; the second cannot be, because ``b_2`` depends
+    on ``b_1``, and is taken at the sample.
+
+    Args:
+        kind: of the first layer, and of its prior: `"bernoulli"`, `"categorical"` (one-hot) or
+            `"sticks"` (categories by stick-breaking).
+        **kwargs: name, dtype, as for any Keras layer.
+
+    Call arguments:
+        sample: samples of a layer with `prior=None`, `[batch, *event]`.
+        logits: the logits that they were drawn from, `[batch, *event]`.
+        prior_logits: logits of ``p(b_1 | b_2)``, `[batch, *event]`.
+        mask: optional: the mask that the first layer was called with. Padding that Keras marks in
+            the sample itself needs no mention.
+
+    Returns:
+        The samples.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> x = keras.Input((20,))
+    >>> a_1 = keras.layers.Dense(8)(x)
+    >>> b_1 = tf_relax.layers.RelaxBernoulli()(a_1)
+    >>> b_2 = tf_relax.layers.RelaxBernoulli(prior="learned")(keras.layers.Dense(4)(b_1))
+    >>> b_1 = tf_relax.layers.ConditionalPrior()(b_1, a_1, keras.layers.Dense(8)(b_2))
+    """
+
+    def __init__(self, kind: str = "bernoulli", **kwargs: Any):
+        # As in the stochastic layers, log-probabilities need float32 under any dtype policy.
+        super().__init__(autocast=False, **kwargs)
+        if kind not in _KINDS:
+            raise ValueError(
+                f"ConditionalPrior: `kind` must be one of {tuple(_KINDS)}. Received: {kind!r}"
+            )
+        self.supports_masking = True
+        self.kind = kind
+
+    def call(
+        self,
+        sample: tf.Tensor,
+        logits: tf.Tensor,
+        prior_logits: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        sample_mask: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
+        b, a, prior = (tf.cast(tensor, dtype) for tensor in (sample, logits, prior_logits))
+        relaxation = _KINDS[self.kind]
+        mask = combined_mask(self, relaxation, a, mask=mask, sample_mask=sample_mask)
+        a, prior = restricted(relaxation, a, mask), restricted(relaxation, prior, mask)
+        handler = current_handler()
+        sampled = handler is not None and handler.divergence == SAMPLED
+        entropy = None if sampled else relaxation.entropy(a)
+        log_q = relaxation.relaxed_log_prob(a, b) if entropy is None else -entropy
+        divergence = log_q - relaxation.relaxed_log_prob(prior, b)
+        add_per_example_loss(self, sum_event(where_counted(mask, divergence)))
+        return sample
+
+    def compute_output_shape(
+        self, sample_shape: Any, logits_shape: Any, prior_logits_shape: Any
+    ) -> Any:
+        return sample_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("autocast", None)
+        return {**config, "kind": self.kind}

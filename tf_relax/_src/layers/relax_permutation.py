@@ -1,0 +1,88 @@
+"""Permutations as a Keras layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tf_relax._src.layers.discrete import Discrete
+from tf_relax._src.relaxations import (
+    PlackettLuce,
+    Relaxation,
+    SequentialMatching,
+    StickBreakingPermutation,
+)
+
+_METHODS: dict[str, Callable[[], Relaxation]] = {
+    "plackett_luce": PlackettLuce,
+    "stick_breaking": StickBreakingPermutation,
+    "matching": SequentialMatching,
+}
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxPermutation(Discrete):
+    r"""Stochastic permutations of n items.
+
+    Returns permutation matrices P, row i of which is the item in place i: ``P @ x`` is x in the new
+    order. How they are drawn is the `method`:
+
+    - `"plackett_luce"`: n logits, sorted by ``a + G``; ``p(P) = prod_i exp(a_{T_i}) / sum_{j >= i}
+      exp(a_{T_j})``, in n log n (Gadetsky et al. 2020);
+    - `"stick_breaking"`: (n - 1) x (n - 1) logits of sticks (Linderman et al. 2018), with the exact
+      probability of the permutation; its map takes (n - 1)^2 steps, so it is for small n;
+    - `"matching"`: n x n logits, row after row chooses one of the columns that are left.
+
+    All three have exact conditional samples, so RELAX (Grathwohl et al. 2018, equation 8) is
+    unbiased for them.
+
+    Args:
+        method: see above.
+        output: `"matrix"`, or `"index"` for the item in every place, int32. Nothing can be relaxed
+            through indices, so RELAX works with the surrogate network alone.
+        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
+
+    Call arguments:
+        logits: `[batch, ..., n]`, `[batch, ..., n - 1, n - 1]` or `[batch, ..., n, n]`.
+        context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: items that this
+            example has (pairs that may be matched). Others come last, in their order; with
+            `"matching"` a row without a partner stays empty.
+        training: whether to train (always samples) or to infer (see `inference`).
+
+    Returns:
+        `[batch, ..., n, n]` in the compute dtype, or indices `[batch, ..., n]`, int32.
+
+    Raises:
+        ValueError: for ill-shaped logits and unknown options.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> scores = keras.layers.Dense(5)(keras.Input((8,)))
+    >>> tf_relax.layers.RelaxPermutation()(scores).shape
+    (None, 5, 5)
+    """
+
+    outputs = ("matrix", "index")
+
+    def __init__(
+        self,
+        method: str = "plackett_luce",
+        output: str = "matrix",
+        prior: Any = None,
+        **kwargs: Any,
+    ):
+        if method not in _METHODS:
+            raise ValueError(
+                f"RelaxPermutation: `method` must be one of {tuple(_METHODS)}. Received: {method!r}"
+            )
+        super().__init__(relaxation=_METHODS[method](), output=output, prior=prior, **kwargs)
+        self.method = method
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "method": self.method}

@@ -1,0 +1,130 @@
+"""Trees in a graph as Keras layers: latent structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tf_relax._src.layers.discrete import Discrete
+from tf_relax._src.relaxations import Arborescence, SpanningTree
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxSpanningTree(Discrete):
+    r"""Stochastic spanning trees: Kruskal's algorithm on ``a + G``.
+
+    The edge with the largest value that closes no cycle is taken, again and again; that is a race
+    in which edges die, with an exact conditional sample (Struminsky et al. 2021), so RELAX
+    (Grathwohl et al. 2018, equation 8) is unbiased. The relaxed tree of the surrogate is that of
+    Paulus et al. (2020).
+
+    Args:
+        edges: pairs of nodes, numbered from 0. `None` is the complete graph, whose edges are
+            (0, 1), (0, 2), ..., (1, 2), ...
+        output: `"edges"` (1 for the edges of the tree, `[..., edges]`) or `"adjacency"` (symmetric,
+            `[..., nodes, nodes]`).
+        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
+
+    Call arguments:
+        logits: `[batch, ..., edges]`.
+        context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: edges that this
+            example has. A graph in several parts gets a tree for each.
+        training: whether to train (always samples) or to infer (see `inference`).
+
+    Returns:
+        Trees in the compute dtype.
+
+    Raises:
+        ValueError: for a graph that is not connected, loops and double edges, ill-shaped logits.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> logits = keras.layers.Dense(6)(keras.Input((8,)))
+    >>> tf_relax.layers.RelaxSpanningTree(output="adjacency")(logits).shape
+    (None, 4, 4)
+    """
+
+    outputs = ("edges", "adjacency")
+
+    def __init__(
+        self,
+        edges: Sequence[tuple[int, int]] | None = None,
+        output: str = "edges",
+        prior: Any = None,
+        **kwargs: Any,
+    ):
+        try:
+            relaxation = SpanningTree(edges, adjacency=output == "adjacency")
+        except ValueError as error:
+            raise ValueError(f"RelaxSpanningTree: {error}") from None
+        super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
+        self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "edges": self.edges}
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxArborescence(Discrete):
+    r"""Stochastic trees directed away from a root: Edmonds' algorithm on ``a + G``.
+
+    Every node chooses its parent; circles become nodes and choose again. Each choice is a race,
+    with an exact conditional sample (Struminsky et al. 2021), so RELAX (Grathwohl et al. 2018,
+    equation 8) is unbiased. The relaxed tree of the surrogate is that of Paulus et al. (2020).
+
+    Args:
+        nodes: number of nodes.
+        root: the node that all paths start from.
+        edges: pairs (from, to) that may be used; `None` is all of them.
+        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
+        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
+            inference, seed, check_numerics, name, dtype.
+
+    Call arguments:
+        logits: `[batch, ..., nodes, nodes]`, entry (u, v) for the edge from u to v; those into the
+            root, on the diagonal and of edges that may not be used play no part.
+        context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
+        mask: optional, booleans that start as the logits do, `[batch, ...]`: edges that this
+            example has. Nodes that cannot be reached from the root have no parent.
+        training: whether to train (always samples) or to infer (see `inference`).
+
+    Returns:
+        Adjacency matrices `[batch, ..., nodes, nodes]` in the compute dtype.
+
+    Raises:
+        ValueError: for nodes that cannot be reached from the root, and ill-shaped logits.
+
+    Example:
+
+    >>> import keras, tf_relax
+    >>> logits = keras.layers.Reshape((4, 4))(keras.layers.Dense(16)(keras.Input((8,))))
+    >>> tf_relax.layers.RelaxArborescence(4)(logits).shape
+    (None, 4, 4)
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        root: int = 0,
+        edges: Sequence[tuple[int, int]] | None = None,
+        prior: Any = None,
+        **kwargs: Any,
+    ):
+        try:
+            relaxation = Arborescence(nodes, root, edges)
+        except ValueError as error:
+            raise ValueError(f"RelaxArborescence: {error}") from None
+        super().__init__(relaxation=relaxation, prior=prior, **kwargs)
+        self.nodes = nodes
+        self.root = root
+        self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"nodes": self.nodes, "root": self.root, "edges": self.edges}
+        return {**super().get_config(), **own}

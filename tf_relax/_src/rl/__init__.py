@@ -1,0 +1,41 @@
+"""Policy gradients on Gymnasium environments: REINFORCE, A2C, LAX and RELAX."""
+
+from tf_relax._src.rl.callbacks import PlotCurves, StopOnReward, episodes_to_solve
+from tf_relax._src.rl.gradient.estimators import (
+    A2C,
+    PolicyEstimator,
+    PolicyLax,
+    PolicyReinforce,
+    PolicyRelax,
+    get,
+)
+from tf_relax._src.rl.gradient.linear_advantage import LinearAdvantage
+from tf_relax._src.rl.gradient.off_policy import OffPolicy
+from tf_relax._src.rl.networks import NormalParameters, dense_policy, dense_value
+from tf_relax._src.rl.persistence import load
+from tf_relax._src.rl.policy_gradient import PolicyGradient
+from tf_relax._src.rl.steps.clip import Clip
+from tf_relax._src.rl.steps.kl_penalty import KLPenalty
+from tf_relax._src.rl.steps.natural_gradient import NaturalGradient
+
+__all__ = [
+    "A2C",
+    "Clip",
+    "KLPenalty",
+    "LinearAdvantage",
+    "NaturalGradient",
+    "NormalParameters",
+    "OffPolicy",
+    "PlotCurves",
+    "PolicyEstimator",
+    "PolicyGradient",
+    "PolicyLax",
+    "PolicyReinforce",
+    "PolicyRelax",
+    "StopOnReward",
+    "dense_policy",
+    "dense_value",
+    "episodes_to_solve",
+    "get",
+    "load",
+]

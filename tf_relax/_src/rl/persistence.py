@@ -1,0 +1,235 @@
+"""How a trainer is saved, and what of it goes on after it was loaded."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_relax._src.rl.gradient import estimators
+from tf_relax._src.rl.world import wrapper_statistics
+from tf_relax._src.rl.world.environments import Environments
+from tf_relax._src.rl.world.gym import gymnasium
+
+# The environment that a trainer under deserialization gets instead of the one it was saved with.
+_given: contextvars.ContextVar[Any] = contextvars.ContextVar("environment", default=None)
+
+_OBJECTS = ("policy", "value", "surrogate", "trust_region")
+_NUMBERS = (
+    "gamma",
+    "gae_lambda",
+    "bootstrap",
+    "n_episodes",
+    "n_steps",
+    "normalize_observations",
+    "normalize_rewards",
+)
+_OPTIMIZERS = ("optimizer", "value_optimizer", "surrogate_optimizer")
+
+
+def load(path: str | Path, env: Any = None, custom_objects: dict[str, Any] | None = None) -> Any:
+    """Returns a trainer as it was saved: `fit` goes on where it stopped.
+
+    `keras.models.load_model` does the same for environments that can be made from their id or
+    specification.
+
+    Args:
+        path: file that `trainer.save("trainer.keras")` wrote.
+        env: environment to go on in, as `PolicyGradient` takes it; `None` makes the saved one.
+        custom_objects: classes and functions that are not registered with Keras, by name.
+
+    Raises:
+        ValueError: if the environment could not be saved, and none is given.
+
+    Example:
+
+    >>> import tempfile
+    >>> import tf_relax
+    >>> policy = tf_relax.rl.dense_policy("CartPole-v1", units=(10,))
+    >>> trainer = tf_relax.rl.PolicyGradient(policy, "CartPole-v1", estimator="reinforce")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer.save(f"{folder}/trainer.keras")
+    ...     loaded = load(f"{folder}/trainer.keras")
+    >>> loaded.environments.name
+    "'CartPole-v1'"
+    """
+    with _environment(env):
+        return keras.models.load_model(path, custom_objects=custom_objects)
+
+
+@contextlib.contextmanager
+def _environment(env: Any) -> Iterator[None]:
+    token = _given.set(env)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+class Saved(keras.Model):
+    """The part of a `PolicyGradient` that Keras's saving talks to."""
+
+    def get_config(self) -> dict[str, Any]:
+        objects = {name: getattr(self, name) for name in _OBJECTS}
+        return {
+            **super().get_config(),
+            **{name: keras.saving.serialize_keras_object(x) for name, x in objects.items()},
+            **{name: getattr(self, name) for name in _NUMBERS},
+            "estimator": keras.saving.serialize_keras_object(self.estimator),
+            "n_envs": self.environments.n_envs,
+            "env": saved_environment(self._given_env, self.environments),
+            "env_name": self.environments.name,
+            "shared_layers": self._shared_layers(),
+            "shared_variables": len(self.shared_variables),
+        }
+
+    def _shared_layers(self) -> list[str]:
+        # Keras saves them with either model, and says in neither that they are one.
+        known = {id(layer) for layer in self.policy.layers}
+        return [layer.name for layer in getattr(self.value, "layers", []) if id(layer) in known]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        config = dict(config)
+        name = config.pop("env_name")
+        for key in _OBJECTS:
+            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
+        config["estimator"] = estimators.get(config["estimator"])
+        given = _given.get()
+        if given is not None:
+            config["env"] = given
+        elif config["env"] is None:
+            raise ValueError(
+                f"The environment {name} could not be saved with the trainer, as it has no "
+                "specification from which gymnasium could make another. Make it yourself: "
+                "tf_relax.rl.load(path, env=...)."
+            )
+        elif config["env"].startswith("{"):
+            config["env"] = gymnasium.envs.registration.EnvSpec.from_json(config["env"])
+        names, count = config.pop("shared_layers", []), config.pop("shared_variables", 0)
+        if names:
+            of_policy = {layer.name: layer for layer in config["policy"].layers}
+            shared = {name: of_policy[name] for name in names if name in of_policy}
+            config["value"] = keras.models.clone_model(
+                config["value"], clone_function=lambda layer: shared.get(layer.name, layer)
+            )
+        made = cls(**config)
+        if len(made.shared_variables) != count:
+            raise ValueError(
+                f"The policy and the value of this trainer share {count} variables, and were saved "
+                "in a way that does not say which. Functional models that share whole layers can "
+                "be loaded. Here, make the trainer as before, and then load its weights: "
+                "trainer.load_weights(path)."
+            )
+        return made
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Does nothing: the environment tells every shape."""
+
+    def get_compile_config(self) -> dict[str, Any]:
+        if not self.compiled:
+            return {}
+        serialize = keras.optimizers.serialize
+        return {
+            **{name: serialize(getattr(self, name)) for name in _OPTIMIZERS},
+            "entropy_weight": self.entropy_weight,
+            "value_steps": self.value_steps,
+            "value_weight": self.value_weight,
+            "jit_compile": self.jit_compile,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # `compile` builds every optimizer, each for its own variables.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def save_own_variables(self, store: Any) -> None:
+        store["frames"] = np.array(self.frames)
+        store["updates"] = np.array(self.updates)
+        store["episode_returns"] = np.array(self.episode_returns, np.float64)
+        store["episode_lengths"] = np.array(self.episode_lengths, np.int64)
+        for k, seed in enumerate(self._seed_states()):
+            store[f"seed_{k}"] = seed.numpy()
+        for name, statistic in self.normalization.state().items():
+            store[name] = statistic
+        statistics = wrapper_statistics.read(self.environments.vector)
+        for name, array in wrapper_statistics.to_arrays(statistics).items():
+            store[name] = array
+
+    def load_own_variables(self, store: Any) -> None:
+        self.frames, self.updates = int(store["frames"][()]), int(store["updates"][()])
+        self.episode_returns = collections.deque(np.array(store["episode_returns"]).tolist())
+        self.episode_lengths = collections.deque(np.array(store["episode_lengths"]).tolist())
+        for k, seed in enumerate(self._seed_states()):
+            seed.assign(np.array(store[f"seed_{k}"]))
+        self.normalization.load(store)
+        vector = self.environments.vector
+        statistics = wrapper_statistics.read(vector)
+        wrapper_statistics.from_arrays(statistics, store)
+        wrapper_statistics.write(vector, statistics)
+        self.forget_traces()
+
+    def _seed_states(self) -> list[keras.Variable]:
+        """Returns the states of all random generators, which Keras's saving passes over."""
+        weights = {id(variable) for variable in self.weights}
+        return [variable for variable in self.variables if id(variable) not in weights]
+
+    def forget_traces(self) -> None:
+        """Drops what `predict` compiled: the statistics of observations are constants in it."""
+        self.predict_function = None
+
+    def export(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Writes a SavedModel from observations, as the environment gives them, to logits.
+
+        The statistics of the observations are part of it, as they are now.
+
+        Args:
+            filepath: where to.
+            *args: as of `keras.Model.export`.
+            **kwargs: as of `keras.Model.export`.
+        """
+        shape = self.environments.observation_shape
+        observations = keras.Input(shape, name="observations")
+        served = keras.Model(observations, _Logits(self)(observations), name=self.name)
+        served.export(filepath, *args, **kwargs)
+
+
+class _Logits(keras.layers.Layer):
+    """The policy behind its normalisation, without what only training needs."""
+
+    def __init__(self, trainer: Any):
+        super().__init__(name="logits")
+        self.policy, self._scaled = trainer.policy, trainer.normalization.tensor
+        self._size = trainer.action_space.logits_size
+        self.built = True
+
+    def call(self, observations: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.policy(self._scaled(observations), training=False), tf.float32)
+
+    def compute_output_spec(self, observations: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.KerasTensor((observations.shape[0], self._size), "float32")
+
+
+def saved_environment(given: Any, environments: Environments) -> str | None:
+    """Returns an id or a specification, as JSON, that makes the environment again; or `None`."""
+    if isinstance(given, str):
+        return given
+    vector = environments.vector
+    envs = getattr(vector, "envs", None)
+    if vector is not vector.unwrapped or not envs:
+        return None  # wrappers of vector environments are part of no specification
+    spec = envs[0].spec
+    if spec is None or any(env.spec != spec for env in envs):
+        return None
+    if any(wrapper.kwargs is None for wrapper in spec.additional_wrappers):
+        return None
+    try:
+        return spec.to_json()
+    except (TypeError, ValueError):
+        return None  # made with arguments that are more than numbers and strings

@@ -1,0 +1,7 @@
+"""Models and optimizers that train stochastic layers."""
+
+from tf_relax._src.training.differentiation import Differentiation
+from tf_relax._src.training.relax_model import RelaxModel
+from tf_relax._src.training.relax_optimizer import RelaxOptimizer
+
+__all__ = ["Differentiation", "RelaxModel", "RelaxOptimizer"]

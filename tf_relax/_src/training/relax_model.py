@@ -1,0 +1,365 @@
+"""A Keras model whose stochastic layers train with a gradient estimator."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_relax._src import estimators
+from tf_relax._src.compat import (
+    bind_build,
+    finish_clones,
+    leaves_config_to_keras,
+    loss_tracker,
+    saving_to_legacy_hdf5,
+    sublayers,
+)
+from tf_relax._src.estimators import Estimator
+from tf_relax._src.layers import Stochastic
+from tf_relax._src.losses import BlackBox
+from tf_relax._src.losses.relaxable import Relaxable
+from tf_relax._src.training.batch import batch_size
+from tf_relax._src.training.differentiation import Differentiation, differentiate
+from tf_relax._src.training.estimation import Estimation, check_objective
+from tf_relax._src.training.estimator_state import EstimatorState
+from tf_relax._src.training.relax_optimizer import RelaxOptimizer, paired
+from tf_relax._src.training.styles import style_of, variant
+
+
+@keras.saving.register_keras_serializable(package="tf_relax")
+class RelaxModel(keras.Model):
+    r"""A `keras.Model` that trains through stochastic layers.
+
+    Built functionally, `RelaxModel(inputs, outputs)`, from a list of layers, `RelaxModel([...])`,
+    or by subclassing. The forward pass is the ordinary one; `train_step` replaces the derivative of
+    every hard sample with an estimate ``g`` of ``d E[f] / d logits`` and backpropagates
+    ``mean f + sum <stop_gradient(g), logits>`` once through the deterministic weights.
+
+    Example:
+
+    >>> import keras, numpy as np, tf_relax
+    >>> inputs = keras.Input((8,))
+    >>> code = tf_relax.layers.RelaxBernoulli(prior="learned")(keras.layers.Dense(4)(inputs))
+    >>> outputs = keras.layers.Dense(8)(code)
+    >>> model = tf_relax.RelaxModel(inputs, outputs)
+    >>> model.compile("adam", loss=tf_relax.losses.BernoulliNLL(), estimator="relax")
+    >>> history = model.fit(np.ones((16, 8)), np.ones((16, 8)), verbose=0)
+    """
+
+    _style: type[keras.Model] | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # A subclass with a constructor of its own says in `__init__` what it is.
+        own = cls.__init__ is not RelaxModel.__init__
+        style = None if own else style_of(args, kwargs)
+        if style is not None and cls._style is None:
+            return super().__new__(variant(cls, style))
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        style = style_of(args, kwargs)
+        if style is None:
+            super().__init__(*args, **kwargs)
+            return
+        if self._style is None:
+            # A subclass with a constructor of its own that builds itself functionally.
+            self.__class__ = variant(type(self), style)
+            bind_build(self)
+        style.__init__(self, *args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        # Pickle finds a class by its name, and by that name a variant is the class it varies.
+        load, arguments = super().__reduce__()
+        return getattr(RelaxModel, load.__name__), arguments
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        if str(filepath).endswith((".h5", ".hdf5")):  # before Keras opens the file
+            raise self._no_place_in_hdf5()
+        super().save(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Loads weights as `keras.Model.load_weights` does; if that fails, nothing has changed."""
+        optimizer = getattr(self, "optimizer", None)
+        moments = [] if optimizer is None else optimizer.variables
+        state = [] if self.estimator_state is None else self.estimator_state.variables
+        variables = [*self.variables, *state, *moments]
+        before = [tf.identity(variable.value) for variable in variables]
+        try:
+            super().load_weights(filepath, *args, **kwargs)
+        except Exception:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            raise
+
+    @leaves_config_to_keras
+    def get_config(self) -> dict[str, Any]:
+        if saving_to_legacy_hdf5():  # by `keras.saving.save_model`
+            raise self._no_place_in_hdf5()
+        return super().get_config()
+
+    def _no_place_in_hdf5(self) -> ValueError:
+        return ValueError(
+            f"RelaxModel '{self.name}' cannot be saved to a legacy HDF5 file, which has no place "
+            "for its estimator. Use `model.save('model.keras')`, or for the weights alone "
+            "`model.save_weights('model.weights.h5')`."
+        )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RelaxModel:
+        if cls._style is None and "layers" in config and "input_layers" not in config:
+            return variant(cls, keras.Sequential).from_config(config, custom_objects)
+        return super().from_config(config, custom_objects)
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        *args: Any,
+        estimator: str | Estimator | Mapping[str, str | Estimator] = "relax",
+        importance_samples: int | None = None,
+        batch_coupled: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: a `tf_relax.RelaxOptimizer`, or any Keras optimizer, which then gets a copy
+                of itself for the surrogates. `None` for a model that is not trained.
+            loss: any loss with per-example values.
+            *args: further arguments of `keras.Model.compile`.
+            estimator: gradient estimator, by name or as an object of `tf_relax.estimators`, or a
+                mapping from the names of the stochastic layers to one for each.
+            importance_samples: K, to train on minus the importance-weighted bound with K samples,
+                ``-log 1/K sum_k p(y, b_k) / q(b_k | x)`` (Burda et al. 2016, equation 8), instead
+                of minus the ELBO. The loss has to be a negative log-likelihood in nats, and a layer
+                has to have a prior. `evaluate` still reports minus the ELBO.
+            batch_coupled: whether the samples of one example reach the objective of another, as
+                they do through a BatchNormalization after a stochastic layer. An unbiased gradient
+                must then hold every example accountable for the whole batch, at the price of a
+                higher variance. `None` detects layers with batch statistics, and
+                `keras.losses.Circle`.
+            **kwargs: further arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: for an unknown estimator, and for losses that it cannot work with.
+        """
+        losses = [keras_loss for keras_loss in keras.tree.flatten(loss) if keras_loss is not None]
+        black_boxes = [keras_loss for keras_loss in losses if isinstance(keras_loss, BlackBox)]
+        if black_boxes:
+            if kwargs.get("jit_compile") is True:
+                raise ValueError(
+                    f"Loss '{black_boxes[0].name}' is a BlackBox and runs NumPy code, which XLA "
+                    "cannot compile. Use jit_compile=False."
+                )
+            kwargs["jit_compile"] = False
+        chosen = estimators.get(estimator)
+        check_objective(chosen, importance_samples, black_boxes)
+        if self.stochastic_layers:
+            chosen.check_layers(self.stochastic_layers)
+        relaxable = Relaxable.of(loss)
+        known = self._estimation
+        state = EstimatorState()
+        if known is not None and known.is_for(chosen, relaxable):
+            state = known.state  # as it has been learned
+        state.build_for(self.stochastic_layers, chosen, relaxable)
+        super().compile(paired(optimizer), loss, *args, **kwargs)
+        self.importance_samples = importance_samples
+        self.batch_coupled = batch_coupled
+        self._estimate_with(Estimation(chosen, state, relaxable))
+        pair = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if isinstance(pair, RelaxOptimizer):
+            model = weakref.ref(self)  # an optimizer may outlive its model
+            pair.also_train(lambda: _learned_by(model()))
+
+    @property
+    def _estimation(self) -> Estimation | None:
+        return self.__dict__.get("_compiled_estimation")
+
+    def _estimate_with(self, estimation: Estimation | None) -> None:
+        # Keras would track an attribute, and count what estimators learn among the weights.
+        self.__dict__["_compiled_estimation"] = estimation
+
+    @property
+    def estimator(self) -> Estimator | None:
+        """The gradient estimator of a compiled model."""
+        return None if self._estimation is None else self._estimation.estimator
+
+    @property
+    def relaxable(self) -> Relaxable | None:
+        """How much of the compiled objective can be evaluated at relaxed samples."""
+        return None if self._estimation is None else self._estimation.relaxable
+
+    @property
+    def estimator_state(self) -> EstimatorState | None:
+        """What the estimator of a compiled model has learned: `model.estimator_state["code"]`.
+
+        Like the optimizer, it is no part of the weights, and saved with them.
+        """
+        if self._estimation is None:
+            return None
+        at_work = self._estimation
+        at_work.state.build_for(self.stochastic_layers, at_work.estimator, at_work.relaxable)
+        return at_work.state
+
+    @contextlib.contextmanager
+    def using(
+        self, estimator: str | Estimator, state: EstimatorState | None = None
+    ) -> Iterator[RelaxModel]:
+        """Replaces the estimator of a compiled model inside a `with` block.
+
+        Args:
+            estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
+            state: what it has learned, `model.estimator_state` of an earlier block. `None` takes
+                what the compiled model has learned with the same estimator, or starts anew.
+
+        Raises:
+            ValueError: for an unknown estimator, and for losses that it cannot work with.
+
+        Example:
+
+        >>> import keras, tf_relax
+        >>> layers = [keras.layers.Dense(4), tf_relax.layers.RelaxBernoulli()]
+        >>> model = tf_relax.RelaxModel([keras.Input((8,)), *layers])
+        >>> model.compile("adam", loss="mse", estimator="relax")
+        >>> with model.using("disarm"):
+        ...     model.estimator
+        Disarm()
+        """
+        losses = [loss for loss in keras.tree.flatten(self.loss) if isinstance(loss, BlackBox)]
+        compiled = self._estimation
+        if compiled is None:
+            raise ValueError(f"RelaxModel '{self.name}' is not compiled: call `compile` first.")
+        chosen = estimators.get(estimator)
+        check_objective(chosen, self.importance_samples, losses)
+        if state is None:
+            same = compiled.is_for(chosen, compiled.relaxable)
+            state = compiled.state if same else EstimatorState()
+        self._estimate_with(Estimation(chosen, state, compiled.relaxable))
+        try:
+            yield self
+        finally:
+            self._estimate_with(compiled)
+
+    def get_state_tree(self, value_format: str = "backend_tensor", **kwargs: Any) -> dict[str, Any]:
+        """Returns the variables as `keras.Model.get_state_tree` does, with `estimator_variables`.
+
+        Args:
+            value_format: `"backend_tensor"` or `"numpy_array"`, where Keras knows both.
+            **kwargs: further arguments of Keras's.
+        """
+        if value_format != "backend_tensor":  # which old versions of Keras do not know
+            kwargs["value_format"] = value_format
+        tree = super().get_state_tree(**kwargs)
+        state = self.estimator_state
+        if state is not None:
+            kind = np.asarray if value_format == "numpy_array" else tf.convert_to_tensor
+            tree["estimator_variables"] = {
+                str(k): kind(v.value) for k, v in enumerate(state.variables)
+            }
+        return tree
+
+    def set_state_tree(self, state_tree: dict[str, Any]) -> None:
+        """Assigns what `get_state_tree` has returned."""
+        rest = dict(state_tree)
+        learned = rest.pop("estimator_variables", {})
+        super().set_state_tree(rest)
+        state = self.estimator_state
+        variables = [] if state is None else state.variables
+        for key, value in learned.items():
+            variables[int(key)].assign(value)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        if not self.compiled or self.estimator is None:
+            return config
+        return {
+            **config,
+            "estimator": estimators.serialize(self.estimator),
+            "importance_samples": self.importance_samples,
+            "batch_coupled": self.batch_coupled,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built and self.optimizer is not None:
+            self.optimizer.build(self.trained_variables)
+
+    @property
+    def stochastic_layers(self) -> list[Stochastic]:
+        """All stochastic layers of the model, however deeply nested."""
+        return [layer for layer in sublayers(self) if isinstance(layer, Stochastic)]
+
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """The variables that a step updates: the model's own, and what its estimator learns."""
+        state = self.estimator_state
+        return [*self.trainable_variables, *([] if state is None else state.trainable_variables)]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        if self.optimizer is None:
+            raise ValueError(
+                f"RelaxModel '{self.name}' was compiled with optimizer=None, which leaves nothing "
+                "to train it with. Compile it with an optimizer, for example 'adam'."
+            )
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        step = self.differentiate(x, y, sample_weight)
+        if not step.variables:
+            warnings.warn(
+                f"RelaxModel '{self.name}' has no trainable weights, so nothing is trained.",
+                stacklevel=2,
+            )
+        if not self.optimizer.built:
+            self.optimizer.build(self.trained_variables)
+        self.optimizer.apply(step.gradients, step.variables)
+        loss_tracker(self).update_state(step.loss, sample_weight=batch_size(x))
+        return self.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
+
+    def differentiate(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        noise: Any = None,
+        conditional_noise: Any = None,
+    ) -> Differentiation:
+        """Runs the model once in training mode and estimates the gradient of every variable.
+
+        Nothing is applied but the state that a forward pass moves (seeds, batch statistics).
+
+        Args:
+            x: inputs.
+            y: targets.
+            sample_weight: weights of the examples, or `None`.
+            noise: one tensor per site instead of fresh noise, in the order of the calls.
+            conditional_noise: the same for z~, where the estimator draws it.
+
+        Returns:
+            A `tf_relax.training.Differentiation`.
+
+        Raises:
+            ValueError: if the model has no stochastic layer, or the loss no per-example values.
+            RuntimeError: if a stochastic layer of the model was not recorded.
+        """
+        return differentiate(self, x, y, sample_weight, noise, conditional_noise)
+
+
+def _learned_by(model: RelaxModel | None) -> list[keras.Variable]:
+    state = None if model is None else model.estimator_state
+    return [] if state is None else state.trainable_variables
+
+
+def _restore_class(model: RelaxModel, clone: keras.Model) -> None:
+    # A constructor of one's own may set attributes that a clone does not have.
+    own = type(model).__init__ is not RelaxModel.__init__
+    varied = RelaxModel if own else type(model).__bases__[0]
+    clone.__class__ = variant(varied, type(clone))
+
+
+finish_clones(RelaxModel, _restore_class)

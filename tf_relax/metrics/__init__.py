@@ -1,9 +1,0 @@
-"""Bounds on the likelihood of models with priors."""
-
-from tf_relax.metrics.importance_weighted_bound import importance_weighted_bound
-
-__all__ = ["importance_weighted_bound"]
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -1,0 +1,8 @@
+"""Control variates c_phi: the objective at relaxed inputs, networks, their sum."""
+
+from tf_relax._src.surrogates import *
+from tf_relax._src.surrogates import __all__
+
+
+def __dir__() -> list[str]:
+    return __all__
