@@ -13,6 +13,7 @@ import tf_relax
 from tests.estimators import test_families as estimators_of_families
 from tests.relaxations import test_families as checks
 from tests.relaxations.families import Family
+from tf_relax._src.relaxations import capabilities
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "relaxations.md"
 
@@ -136,7 +137,7 @@ def test_every_layer_and_relaxation_has_its_row():
         "complete_graph",
         "sinkhorn",
     }
-    offers = set(tf_relax.relaxations.capabilities.__all__)
+    offers = set(capabilities.__all__)
     assert all(f"`{name}`" in text for name in offers - {"num_outcomes"})
     for name in set(tf_relax.relaxations.__all__) - helpers - offers - {"stick_logits"}:
         assert f"`{name}`" in text, name

@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 import tf_relax.estimators as e
 from tf_relax._src import rules
-from tf_relax._src.relaxations import bernoulli, normal
-from tf_relax._src.training import passes
-from tf_relax.estimators import (
+from tf_relax._src.estimators import (
     arms,
     control_variate,
     disarm,
@@ -25,6 +23,8 @@ from tf_relax.estimators import (
     surrogate_value,
     vimco,
 )
+from tf_relax._src.relaxations import bernoulli, normal
+from tf_relax._src.training import passes
 
 
 class Mutation(NamedTuple):

@@ -13,6 +13,7 @@ from tests.estimators import two_layers
 from tests.estimators.learned import set_learned, taught
 from tests.estimators.table import OUTCOMES, Row
 from tests.oracles import hermite_rule
+from tf_relax._src.estimators import per_layer
 from tf_relax.estimators import (
     Arms,
     Disarm,
@@ -26,7 +27,6 @@ from tf_relax.estimators import (
     Relax,
     Rodeo,
     StraightThrough,
-    per_layer,
 )
 
 float64 = pytest.mark.usefixtures("float64")

@@ -267,7 +267,7 @@ def test_saved_with_its_model(prior, rng, tmp_path):
 
 
 def test_configuration():
-    layer = RelaxSample(laplace, standard_normal, sampler="rejection", boosts=3, inference="mode")
+    layer = RelaxSample(laplace, "rejection", 3, prior=standard_normal, inference="mode")
     again = RelaxSample.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
     assert (again.sampler, again.boosts) == ("rejection", 3)

@@ -145,8 +145,8 @@ ROWS = [
         lambda: layers.ConditionalPrior("normal"),
         ValueError,
         (
-            "ConditionalPrior: `kind` must be one of ('bernoulli', 'categorical', 'sticks'). "
-            "Received: 'normal'"
+            "ConditionalPrior: `kind` must be None or one of ('bernoulli', 'categorical', "
+            "'sticks'). Received: 'normal'"
         ),
     ),
     Row(

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tf_relax._src.layers.discrete import Discrete
+from tf_relax._src.layers.stochastic import ANALYTIC
 from tf_relax._src.relaxations import GumbelMatching, NearestPermutation
 
 
@@ -24,12 +25,19 @@ class GumbelSinkhorn(Discrete):
 
     Args:
         iterations: of Sinkhorn's normalisation.
-        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
         noise_scale: s in ``z = a + s G``, which takes the place of ``a + G``. Below 1, training
             explores less; at 0 the layer is the best assignment itself and Sinkhorn's relaxation of
             it, for `"concrete"` and `"gumbel_straight_through"` alone. Priors need 1.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
-            inference, seed, check_numerics, name, dtype.
+        prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
+            `"learned"` (trainable logits) or logits, broadcast over the event.
+        kl: `"analytic"` for ``KL(q || p)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"` or the `"mode"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `[batch, ..., n, n]`.
@@ -56,12 +64,26 @@ class GumbelSinkhorn(Discrete):
     def __init__(
         self,
         iterations: int = 20,
-        prior: Any = None,
         noise_scale: float = 1.0,
+        prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
         **kwargs: Any,
     ):
         relaxation = GumbelMatching(iterations, noise_scale, name="GumbelSinkhorn")
-        super().__init__(relaxation=relaxation, prior=prior, **kwargs)
+        super().__init__(
+            relaxation=relaxation,
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
         # Its errors name the layer, which has a name from here on.
         self.relaxation = GumbelMatching(iterations, noise_scale, name=self._label())
         self._of_any_shape = self.relaxation
@@ -92,7 +114,10 @@ class Rounding(Discrete):
 
     Args:
         iterations: of Sinkhorn's normalisation.
-        **kwargs: further arguments: inference, seed, check_numerics, name, dtype.
+        inference: what `training=False` returns: a `"sample"` or the `"mode"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `M` and ``log nu`` side by side, `[batch, ..., n, 2 n]`.
@@ -115,13 +140,26 @@ class Rounding(Discrete):
     (None, 4, 4)
     """
 
-    def __init__(self, iterations: int = 20, **kwargs: Any):
+    def __init__(
+        self,
+        iterations: int = 20,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
+        **kwargs: Any,
+    ):
         if kwargs.get("prior") is not None:
             raise ValueError(
                 "Rounding: the divergence from a prior is not known. Use GumbelSinkhorn, or "
                 "RelaxPermutation(method='stick_breaking')."
             )
-        super().__init__(relaxation=NearestPermutation(iterations), **kwargs)
+        super().__init__(
+            relaxation=NearestPermutation(iterations),
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
         self.iterations = iterations
 
     def get_config(self) -> dict[str, Any]:

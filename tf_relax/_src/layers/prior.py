@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.mask import where_counted
 from tf_relax._src.layers.stochastic import ANALYTIC, SAMPLED, Stochastic, add_per_example_loss
-from tf_relax._src.relaxations import Draw, Items
+from tf_relax._src.relaxations import Items
 from tf_relax._src.relaxations.event import sum_event
 from tf_relax._src.relaxations.impossible import IMPOSSIBLE
 
@@ -107,51 +108,30 @@ class WithPrior(Stochastic):
         return tf.constant(self.prior)
 
     def add_divergence(
-        self,
-        logits: tf.Tensor,
-        output: tf.Tensor | None,
-        draw: Draw | None,
-        method: str | None,
-        mask: tf.Tensor | None = None,
+        self, logits: tf.Tensor, output: tf.Tensor, drawn: Drawn, method: str | None
     ) -> None:
         if self.prior is None:
             return
         # A bound on the likelihood, which overrides the method, counts the divergence in full.
         weight = self.kl_weight if method is None else tf.ones((), logits.dtype)
         # Without a sample there is nothing to estimate from.
-        analytic = output is None or (method or self.kl or ANALYTIC) == ANALYTIC
-        divergence = self._divergence(logits, output, draw, mask, analytic)
-        add_per_example_loss(self, weight * sum_event(where_counted(mask, divergence)))
+        analytic = not drawn.sampled or (method or self.kl or ANALYTIC) == ANALYTIC
+        divergence = self._divergence(logits, output, drawn, analytic)
+        add_per_example_loss(self, weight * sum_event(where_counted(drawn.mask, divergence)))
 
     def _divergence(
-        self,
-        logits: tf.Tensor,
-        output: tf.Tensor | None,
-        draw: Draw | None,
-        mask: tf.Tensor | None,
-        analytic: bool,
+        self, logits: tf.Tensor, output: tf.Tensor, drawn: Drawn, analytic: bool
     ) -> tf.Tensor:
         # The divergence per event element, by formula where that is wanted and known.
         relaxation, prior = self.relaxation, tf.broadcast_to(self.prior_logits, tf.shape(logits))
-        if mask is not None and isinstance(relaxation, Items):
+        if drawn.mask is not None and isinstance(relaxation, Items):
             # Items that are ruled out are so before anything is drawn, by the prior as well.
-            prior = tf.where(mask, prior, tf.constant(IMPOSSIBLE, prior.dtype))
+            prior = tf.where(drawn.mask, prior, tf.constant(IMPOSSIBLE, prior.dtype))
         divergence = relaxation.kl(logits, prior) if analytic else None
         if divergence is not None:
             return divergence
-        if draw is not None and (draw.trace is not None or not self.relaxable):
-            return relaxation.log_prob(logits, draw) - relaxation.log_prob(prior, draw)
-        # By way of the output, so that derivatives in it see the divergence as well.
-        y = tf.cast(self._drawn(output), logits.dtype)
-        return relaxation.relaxed_log_prob(logits, y) - relaxation.relaxed_log_prob(prior, y)
-
-    def _drawn(self, output: tf.Tensor | None) -> tf.Tensor:
-        if output is None or not self.relaxable:
-            raise ValueError(
-                f"{self._label()} has a prior whose divergence is estimated from a sample, and "
-                "this call does not draw one: use inference='sample'."
-            )
-        return output
+        drawn.check_sample(self)
+        return drawn.log_prob(logits, output) - drawn.log_prob(prior, output)
 
     def get_config(self) -> dict[str, Any]:
         prior = self.prior.tolist() if isinstance(self.prior, np.ndarray) else self.prior

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tf_relax._src.layers.masked import Masked
+from tf_relax._src.layers.stochastic import ANALYTIC
 from tf_relax._src.relaxations import Categorical, Sticks
 
 
@@ -22,15 +23,23 @@ class RelaxCategorical(Masked):
     ``d E[f(b)] / da``, by default RELAX (Grathwohl et al. 2018, equation 8 and appendix B).
 
     Args:
-        output: `"one_hot"` or `"index"`. Indices (int32) suit an `Embedding` or a gather; nothing
-            can be relaxed through them, so RELAX works with the surrogate network alone.
         method: `"gumbel"`, or `"stick_breaking"` for logits of K - 1 sticks
             (`tf_relax.relaxations.stick_logits` makes them of the logits of a softmax).
+        output: `"one_hot"` or `"index"`. Indices (int32) suit an `Embedding` or a gather; nothing
+            can be relaxed through them, so RELAX works with the surrogate network alone.
         mask: booleans `[..., K]`, broadcast over the event: categories that may be chosen in all
             examples. For a mask per example call the layer with one.
-        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
-            inference, seed, check_numerics, name, dtype.
+        prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
+            `"learned"` (trainable logits) or logits, broadcast over the event.
+        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
+            log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `[batch, ..., K]` (K - 1 for sticks): any number of choices per example.
@@ -59,10 +68,15 @@ class RelaxCategorical(Masked):
 
     def __init__(
         self,
-        output: str = "one_hot",
         method: str = "gumbel",
+        output: str = "one_hot",
         mask: Sequence[Any] | None = None,
         prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
         **kwargs: Any,
     ):
         if method not in ("gumbel", "stick_breaking"):
@@ -72,7 +86,17 @@ class RelaxCategorical(Masked):
             )
         relaxation = Categorical() if method == "gumbel" else Sticks()
         super().__init__(
-            mask=mask, num_chosen=1, relaxation=relaxation, output=output, prior=prior, **kwargs
+            relaxation=relaxation,
+            output=output,
+            mask=mask,
+            num_chosen=1,
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
         )
         self.method = method
         if mask is not None and method != "gumbel":

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from tf_relax._src.layers.discrete import Discrete
+from tf_relax._src.layers.stochastic import ANALYTIC
 from tf_relax._src.relaxations import Geometric, Poisson
 
 
+class _Counts(Discrete):
+    flat_prior = None  # no count is as probable as every other
+
+    def __init__(
+        self,
+        prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
+
+
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxPoisson(Discrete):
+class RelaxPoisson(_Counts):
     r"""Stochastic numbers of events, Poisson with rates ``e^a``.
 
     They have no relaxation: train them with `estimator="measure_valued"` (Mohamed et al. 2020,
@@ -19,8 +46,14 @@ class RelaxPoisson(Discrete):
         prior: `None` (no divergence), `"learned"` (a trainable logit per unit) or logits, broadcast
             over the event. With a prior the layer adds its divergence, per example, to the
             objective.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, inference, seed,
-            check_numerics, name, dtype.
+        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: floating point, `[batch, *event]`: logarithms of the rates, of which those above 16
@@ -46,11 +79,10 @@ class RelaxPoisson(Discrete):
     """
 
     relaxation = Poisson()
-    flat_prior = None  # no count is as probable as every other
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxGeometric(Discrete):
+class RelaxGeometric(_Counts):
     r"""Stochastic numbers of failures before a success, whose probability is ``sigmoid(a)``.
 
     They have no relaxation: train them with `estimator="measure_valued"` (Mohamed et al. 2020,
@@ -60,8 +92,14 @@ class RelaxGeometric(Discrete):
         prior: `None` (no divergence), `"learned"` (a trainable logit per unit) or logits, broadcast
             over the event. With a prior the layer adds its divergence, per example, to the
             objective.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight, inference, seed,
-            check_numerics, name, dtype.
+        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: floating point, `[batch, *event]`, of which those below -16 count as -16.
@@ -86,4 +124,3 @@ class RelaxGeometric(Discrete):
     """
 
     relaxation = Geometric()
-    flat_prior = None  # no count is as probable as every other

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tf_relax._src.layers.discrete import Discrete
+from tf_relax._src.layers.stochastic import ANALYTIC
 from tf_relax._src.relaxations import (
     PlackettLuce,
     Relaxation,
@@ -42,9 +43,17 @@ class RelaxPermutation(Discrete):
         method: see above.
         output: `"matrix"`, or `"index"` for the item in every place, int32. Nothing can be relaxed
             through indices, so RELAX works with the surrogate network alone.
-        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
-            inference, seed, check_numerics, name, dtype.
+        prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
+            `"learned"` (trainable logits) or logits, broadcast over the event.
+        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
+            log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"` or the `"mode"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `[batch, ..., n]`, `[batch, ..., n - 1, n - 1]` or `[batch, ..., n, n]`.
@@ -75,13 +84,28 @@ class RelaxPermutation(Discrete):
         method: str = "plackett_luce",
         output: str = "matrix",
         prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
         **kwargs: Any,
     ):
         if method not in _METHODS:
             raise ValueError(
                 f"RelaxPermutation: `method` must be one of {tuple(_METHODS)}. Received: {method!r}"
             )
-        super().__init__(relaxation=_METHODS[method](), output=output, prior=prior, **kwargs)
+        super().__init__(
+            relaxation=_METHODS[method](),
+            output=output,
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
         self.method = method
 
     def get_config(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.prior import WithPrior
 from tf_relax._src.relaxations import Distribution, Draw, Rejection, Relaxed
 from tf_relax._src.relaxations.distribution import kl_divergence
@@ -27,14 +28,14 @@ class RelaxSample(WithPrior):
         make_distribution: maps parameters `[batch, *event]` to a distribution whose batch shape
             starts with `[batch]`. Register it with `keras.saving.register_keras_serializable` for
             models that are saved.
+        sampler: `"tfp"`, or `"rejection"`: as a function of accepted proposals.
+        boosts: of the shape augmentation in `sampler="rejection"`, at least 1.
         prior: `None` (no divergence), `"learned"` (trainable parameters, zero at first), parameters
             of `make_distribution`, broadcast over the event, or a function without arguments that
             returns a distribution of any kind.
         kl: `"analytic"` or `"sampled"`; `None` is analytic where TensorFlow Probability knows a
             formula.
         kl_weight: factor of the divergence, in the variable `kl_weight`, as for `RelaxBernoulli`.
-        sampler: `"tfp"`, or `"rejection"`: as a function of accepted proposals.
-        boosts: of the shape augmentation in `sampler="rejection"`, at least 1.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
         check_numerics: whether parameters with NaN or infinity raise an error that names the layer.
@@ -70,11 +71,11 @@ class RelaxSample(WithPrior):
     def __init__(
         self,
         make_distribution: Callable[[tf.Tensor], Any],
+        sampler: str = "tfp",
+        boosts: int = 1,
         prior: Any = None,
         kl: str | None = None,
         kl_weight: float = 1.0,
-        sampler: str = "tfp",
-        boosts: int = 1,
         inference: str = "sample",
         seed: int | None = None,
         check_numerics: bool = False,
@@ -146,19 +147,15 @@ class RelaxSample(WithPrior):
         return super().hard_output(logits, tf.stop_gradient(output))
 
     def _divergence(
-        self,
-        logits: tf.Tensor,
-        output: tf.Tensor | None,
-        draw: Draw | None,
-        mask: tf.Tensor | None,
-        analytic: bool,
+        self, logits: tf.Tensor, output: tf.Tensor, drawn: Drawn, analytic: bool
     ) -> tf.Tensor:
         if not callable(self.prior):
-            return super()._divergence(logits, output, draw, mask, analytic)
+            return super()._divergence(logits, output, drawn, analytic)
         q, p = self.make_distribution(logits), self.prior()
         divergence = kl_divergence(q, p) if analytic else None
         if divergence is None:
-            b = tf.cast(self._drawn(output), q.dtype)
+            drawn.check_sample(self)
+            b = tf.cast(output, q.dtype)
             divergence = q.log_prob(b) - p.log_prob(b)
         return tf.cast(divergence, logits.dtype)
 

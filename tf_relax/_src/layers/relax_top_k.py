@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tf_relax._src.layers.masked import Masked
+from tf_relax._src.layers.stochastic import ANALYTIC
 from tf_relax._src.relaxations import TopK
 
 
@@ -26,9 +27,17 @@ class RelaxTopK(Masked):
             or `"index"` (the items in order of choice, `[..., k]`, int32).
         mask: booleans `[..., n]`, broadcast over the event: items that may be chosen in all
             examples. For a mask per example call the layer with one.
-        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
-            inference, seed, check_numerics, name, dtype.
+        prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
+            `"learned"` (trainable logits) or logits, broadcast over the event.
+        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
+            log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"` or the `"mode"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `[batch, ..., n]`.
@@ -59,13 +68,28 @@ class RelaxTopK(Masked):
         output: str = "set",
         mask: Sequence[Any] | None = None,
         prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
         **kwargs: Any,
     ):
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"RelaxTopK: `k` must be a whole number above 0. Received: {k}")
         relaxation = TopK(int(k), ordered=output != "set")
         super().__init__(
-            mask=mask, num_chosen=k, relaxation=relaxation, output=output, prior=prior, **kwargs
+            relaxation=relaxation,
+            output=output,
+            mask=mask,
+            num_chosen=k,
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
         )
         self.k = int(k)
 

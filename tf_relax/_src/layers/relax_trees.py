@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tf_relax._src.layers.discrete import Discrete
+from tf_relax._src.layers.stochastic import ANALYTIC
 from tf_relax._src.relaxations import Arborescence, SpanningTree
 
 
@@ -25,9 +26,17 @@ class RelaxSpanningTree(Discrete):
             (0, 1), (0, 2), ..., (1, 2), ...
         output: `"edges"` (1 for the edges of the tree, `[..., edges]`) or `"adjacency"` (symmetric,
             `[..., nodes, nodes]`).
-        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
-            inference, seed, check_numerics, name, dtype.
+        prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
+            `"learned"` (trainable logits) or logits, broadcast over the event.
+        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
+            log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"` or the `"mode"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `[batch, ..., edges]`.
@@ -57,13 +66,28 @@ class RelaxSpanningTree(Discrete):
         edges: Sequence[tuple[int, int]] | None = None,
         output: str = "edges",
         prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
         **kwargs: Any,
     ):
         try:
             relaxation = SpanningTree(edges, adjacency=output == "adjacency")
         except ValueError as error:
             raise ValueError(f"RelaxSpanningTree: {error}") from None
-        super().__init__(relaxation=relaxation, output=output, prior=prior, **kwargs)
+        super().__init__(
+            relaxation=relaxation,
+            output=output,
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
         self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]
 
     def get_config(self) -> dict[str, Any]:
@@ -82,9 +106,17 @@ class RelaxArborescence(Discrete):
         nodes: number of nodes.
         root: the node that all paths start from.
         edges: pairs (from, to) that may be used; `None` is all of them.
-        prior: `None` (no divergence), `"uniform"`, `"learned"` or logits; see `RelaxBernoulli`.
-        **kwargs: further arguments, as those of `RelaxBernoulli`: kl, kl_weight,
-            inference, seed, check_numerics, name, dtype.
+        prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
+            `"learned"` (trainable logits) or logits, broadcast over the event.
+        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
+            log p(b)``.
+        kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
+            anneal: `layer.kl_weight.assign(...)`.
+        inference: what `training=False` returns: a `"sample"` or the `"mode"`.
+        seed: integer seed of the noise.
+        check_numerics: whether logits with NaN or infinity raise an error that names the layer.
+            Turns `jit_compile` off.
+        **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
         logits: `[batch, ..., nodes, nodes]`, entry (u, v) for the edge from u to v; those into the
@@ -114,13 +146,27 @@ class RelaxArborescence(Discrete):
         root: int = 0,
         edges: Sequence[tuple[int, int]] | None = None,
         prior: Any = None,
+        kl: str = ANALYTIC,
+        kl_weight: float = 1.0,
+        inference: str = "sample",
+        seed: int | None = None,
+        check_numerics: bool = False,
         **kwargs: Any,
     ):
         try:
             relaxation = Arborescence(nodes, root, edges)
         except ValueError as error:
             raise ValueError(f"RelaxArborescence: {error}") from None
-        super().__init__(relaxation=relaxation, prior=prior, **kwargs)
+        super().__init__(
+            relaxation=relaxation,
+            prior=prior,
+            kl=kl,
+            kl_weight=kl_weight,
+            inference=inference,
+            seed=seed,
+            check_numerics=check_numerics,
+            **kwargs,
+        )
         self.nodes = nodes
         self.root = root
         self.edges = None if edges is None else [tuple(map(int, edge)) for edge in edges]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.compat import keras_mask, position_of_call
+from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.mask import combined_mask, of_steps, restricted
 from tf_relax._src.relaxations import Draw, KnownMean, Relaxation, Relaxed
 from tf_relax._src.relaxations.event import all_finite, along_event
@@ -182,7 +183,7 @@ class Stochastic(keras.layers.Layer):
         if sampled and handler is not None:
             site = handler.visit(self, logits, context, mask)
             output, logits = site.output, site.logits
-            draw = None if handler.relaxed else site.draw
+            draw = site.draw if site.hard else None
         elif sampled:
             draw = self.relaxation.sample(logits, self.noise(logits)[0])
             output = self.hard_output(logits, self.as_output(draw))
@@ -192,12 +193,13 @@ class Stochastic(keras.layers.Layer):
             assert isinstance(self.relaxation, KnownMean)
             output = tf.cast(self.relaxation.mean(logits), self.compute_dtype)
         method = None if handler is None else handler.divergence
-        self.add_divergence(logits, output if sampled else None, draw, method, mask)
+        drawn = Drawn(self.relaxation, draw, sampled, mask)
+        self.add_divergence(logits, output, drawn, method)
         if not self.relaxable:  # an index cannot be NaN
             finite = all_finite(logits)
             zero = tf.zeros(tf.shape(finite), logits.dtype)
             add_per_example_loss(self, tf.where(finite, zero, float("nan")))
-        return output
+        return drawn.kept_with(output)
 
     def mode_output(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns the most probable output."""
@@ -213,21 +215,15 @@ class Stochastic(keras.layers.Layer):
         return of_steps(self.relaxation, logits, [previous_mask, keras_mask(logits)])
 
     def add_divergence(
-        self,
-        logits: tf.Tensor,
-        output: tf.Tensor | None,
-        draw: Draw | None,
-        method: str | None,
-        mask: tf.Tensor | None = None,
+        self, logits: tf.Tensor, output: tf.Tensor, drawn: Drawn, method: str | None
     ) -> None:
         """Adds the divergence from the layer's prior to the objective, where it has one.
 
         Args:
             logits: `[batch, *event]`.
-            output: what the layer returned, or `None` if it did not draw a sample.
-            draw: the draw behind it, or `None` if the output is no hard sample.
-            method: how to compute it; `None` is the layer's own choice.
-            mask: what takes part, with as many axes as the logits, or `None` for everything.
+            output: what the layer returned.
+            drawn: how it came about.
+            method: how to compute the divergence; `None` is the layer's own choice.
         """
 
     def _as_logits(self, logits: Any) -> tf.Tensor:

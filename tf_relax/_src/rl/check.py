@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax._src.rl.trainer import Trainer
 from tf_relax._src.rl.world.rollout import Rollout
 
 
-def arguments(trainer: Any) -> None:
+def arguments(trainer: Trainer) -> None:
     """Raises a ValueError for arguments of a trainer that contradict each other."""
     name, estimator = trainer.environments.name, trainer.estimator
     kind = estimator.name
@@ -41,7 +43,7 @@ def arguments(trainer: Any) -> None:
         )
 
 
-def amounts(trainer: Any) -> None:
+def amounts(trainer: Trainer) -> None:
     """Raises a ValueError for what a rollout cannot be made from; callbacks may have changed it."""
     kind = trainer.estimator.name
     has_value = trainer.value is not None or trainer.estimator.uses_value
@@ -86,14 +88,15 @@ def amounts(trainer: Any) -> None:
         )
 
 
-def networks(trainer: Any) -> None:
+def networks(trainer: Trainer) -> None:
     """Raises a ValueError for networks that cannot learn, or not together."""
     policy, value, region = trainer.policy, trainer.value, trainer.trust_region
     if not policy.trainable_variables:
         raise ValueError(
             f"The policy '{policy.name}' has no trainable variables: there is nothing to learn."
         )
-    if trainer.shared_variables and region is not None and not region.shares:
+    moves_alone = region is not None and not region.shares
+    if value is not None and moves_alone and trainer.shared_variables:
         raise ValueError(
             f"The value '{value.name}' shares layers with the policy '{policy.name}', and "
             f"{type(region).__name__} moves the policy alone. Give the value layers of its own, "
@@ -115,7 +118,7 @@ def common(one: Any, other: Any) -> list[Any]:
     return [variable for variable in one if id(variable) in known]
 
 
-def policy_output(trainer: Any, logits: tf.Tensor) -> None:
+def policy_output(trainer: Trainer, logits: tf.Tensor) -> None:
     """Raises a ValueError if the policy's output does not parameterise the actions."""
     space, name = trainer.action_space, trainer.environments.name
     shape = tuple(getattr(logits, "shape", ()))
@@ -127,16 +130,16 @@ def policy_output(trainer: Any, logits: tf.Tensor) -> None:
         )
 
 
-def value_output(trainer: Any, value: tf.Tensor) -> None:
+def value_output(model: keras.Model, value: tf.Tensor) -> None:
     """Raises a ValueError if the value is not one number per observation."""
     if tuple(value.shape) not in ((1,), (1, 1)):
         raise ValueError(
-            f"The value '{trainer.value.name}' has to return one number per observation: end with "
+            f"The value '{model.name}' has to return one number per observation: end with "
             f"Dense(1). It returned shape {('batch', *tuple(value.shape)[1:])}."
         )
 
 
-def bounds(trainer: Any, raw: Rollout) -> None:
+def bounds(trainer: Trainer, raw: Rollout) -> None:
     """Warns of an action space that the policy does not reach, when training begins."""
     actions = raw.actions[raw.mask > 0]
     if len(actions) < 8:  # which can happen by chance
@@ -154,7 +157,7 @@ def bounds(trainer: Any, raw: Rollout) -> None:
         )
 
 
-def finite(trainer: Any, logs: dict[str, float]) -> None:
+def finite(trainer: Trainer, logs: dict[str, float]) -> None:
     """Raises a FloatingPointError if an update met, or made, outputs that are not finite."""
     number = trainer.updates + 1
     if not np.isfinite(logs["entropy"]):

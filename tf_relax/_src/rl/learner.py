@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tf_relax._src.relaxations import Discrete, Draw
+from tf_relax._src.rl.gradient.critic import Critic
 from tf_relax._src.rl.gradient.estimators import Steps
 from tf_relax._src.rl.gradient.returns import lambda_returns
 from tf_relax._src.rl.gradient.squared_gradient import squared_gradient_slope
 from tf_relax._src.rl.steps.trust_region import Proposal, event_sum
+from tf_relax._src.rl.trainer import Trainer
 from tf_relax._src.rl.world.rollout import Rollout
 from tf_relax._src.updates import apply
 
@@ -42,7 +43,7 @@ class Evidence(NamedTuple):
     entropy: tf.Tensor
 
 
-def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None) -> Evidence:
+def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = None) -> Evidence:
     """Estimates all gradients of one update.
 
     Args:
@@ -96,19 +97,20 @@ def differentiate(trainer: Any, rollout: Rollout, noise: tf.Tensor | None = None
         mask=rollout.mask,
         critic=trainer.critic,
     )
-    learns = trainer.critic is not None and estimator.off_policy is None
+    # One that is fitted off policy does not learn from the squared gradient.
+    learns = trainer.critic if estimator.off_policy is None else None
     with tf.GradientTape() as surrogate_tape:
         g = estimator.gradient(steps) * mask[:, tf.newaxis]
-        critic_extra = penalty(trainer.critic) if learns else 0.0
+        critic_extra = penalty(learns) if learns is not None else 0.0
     surrogate_gradients: list[tf.Tensor] = []
-    if learns:
+    if learns is not None:
         # E[g] does not depend on the surrogate: descending E[g^2] descends the variance.
         slope = squared_gradient_slope(trainer, rollout.observations, g)
         targets, seeds = [g], [2 * slope / (divisor * rows)]
         if tf.is_tensor(critic_extra):
             targets, seeds = [g, critic_extra], [*seeds, tf.ones_like(critic_extra)]
         surrogate_gradients = surrogate_tape.gradient(
-            targets, trainer.critic.trainable_variables, output_gradients=seeds
+            targets, learns.trainable_variables, output_gradients=seeds
         )
 
     with tf.GradientTape() as tape:
@@ -173,7 +175,7 @@ def _connected(gradients: list[Any], variables: list[Any], name: str) -> list[tf
 
 
 def update(
-    trainer: Any, rollout: Rollout, more_value_steps: bool
+    trainer: Trainer, rollout: Rollout, more_value_steps: bool
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Updates everything that learns; returns what there is to report, and the returns.
 
@@ -189,7 +191,7 @@ def update(
         apply(trainer.optimizer, evidence.gradients, proposal.policy)
     else:
         trainer.trust_region.update(proposal)
-    if evidence.surrogate_gradients:
+    if trainer.critic is not None and evidence.surrogate_gradients:
         apply(
             trainer.surrogate_optimizer,
             evidence.surrogate_gradients,
@@ -209,12 +211,13 @@ def update(
     return logs, evidence.returns
 
 
-def fit_critic(trainer: Any, batches: Sequence[tf.Tensor]) -> None:
+def fit_critic(trainer: Trainer, critic: Critic, *batches: tf.Tensor) -> None:
     """Fits ``c`` to what actions turned out to be worth; see `OffPolicy`.
 
     Args:
         trainer: a `PolicyGradient`.
-        batches: fields of `Memory`, `[updates, batch, ...]`.
+        critic: its ``c``.
+        *batches: fields of `Memory`, `[updates, batch, ...]`.
     """
     updates = batches[0].shape[0]
 
@@ -226,17 +229,17 @@ def fit_critic(trainer: Any, batches: Sequence[tf.Tensor]) -> None:
             now, after = tf.split(worth, 2)
             target = rewards + trainer.gamma * (1 - terminated) * after - now
         logits = tf.stop_gradient(trainer.logits(states))
-        variables = trainer.critic.surrogate.trainable_variables
+        variables = critic.surrogate.trainable_variables
         with tf.GradientTape() as tape:
-            error = trainer.critic.at(actions, logits, states) - tf.stop_gradient(target)
-            loss = tf.reduce_mean(tf.square(error)) + penalty(trainer.critic.surrogate)
+            error = critic.at(actions, logits, states) - tf.stop_gradient(target)
+            loss = tf.reduce_mean(tf.square(error)) + penalty(critic.surrogate)
         apply(trainer.surrogate_optimizer, tape.gradient(loss, variables), variables)
         return k + 1
 
     tf.while_loop(lambda k: k < updates, one, (tf.constant(0),))
 
 
-def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+def _value(trainer: Trainer, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
     """Returns ``V(s)``, the returns that it bootstraps, and the gradient of its error."""
     rewards, mask = rollout.rewards, rollout.mask
     gamma, lam = trainer.gamma, trainer.gae_lambda
@@ -257,7 +260,7 @@ def _value(trainer: Any, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[t
     return values, returns, tape.gradient(loss, variables)
 
 
-def _train_value(trainer: Any, rollout: Rollout, evidence: Evidence, more_steps: bool) -> None:
+def _train_value(trainer: Trainer, rollout: Rollout, evidence: Evidence, more_steps: bool) -> None:
     # What it shares with the policy moves with the policy.
     variables = trainer.value_variables
     if not variables:

@@ -203,7 +203,7 @@ class Saved(keras.Model):
 class _Logits(keras.layers.Layer):
     """The policy behind its normalisation, without what only training needs."""
 
-    def __init__(self, trainer: Any):
+    def __init__(self, trainer: Saved):
         super().__init__(name="logits")
         self.policy, self._scaled = trainer.policy, trainer.normalization.tensor
         self._size = trainer.action_space.logits_size

@@ -146,7 +146,7 @@ class PolicyGradient(Acting):
         states = tf.zeros((1, *shape))
         check.policy_output(self, self.policy(states, training=False))
         if self.value is not None:
-            check.value_output(self, self.value(states, training=False))
+            check.value_output(self.value, self.value(states, training=False))
         self.critic: critics.Critic | None = None
         self.memory: Memory | None = None
         if self.estimator.uses_critic:
@@ -213,9 +213,10 @@ class PolicyGradient(Acting):
             k: tf.function(functools.partial(self._stacked_update, k), **options)
             for k in (False, True)
         }
-        self._fit_critic = tf.function(
-            lambda *batches: learner.fit_critic(self, batches), **options
-        )
+        if self.critic is not None:
+            self._fit_critic = tf.function(
+                functools.partial(learner.fit_critic, self, self.critic), **options
+            )
 
     def fit(
         self,

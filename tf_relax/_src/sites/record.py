@@ -92,6 +92,7 @@ class Record(Handler):
             context=context,
             draw=layer.relaxation.sample(logits, noises[0]),
             noises=noises,
+            hard=not self.relaxed,
             mask=mask,
             state=self._states.get(layer),
         )

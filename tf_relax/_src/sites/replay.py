@@ -21,8 +21,8 @@ class Replay(Handler):
 
     Args:
         recorded: the recorded pass.
-        sample: from a recorded site and the logits that it now receives, its draw (`None` where
-            nothing asks for it) and the sample to return.
+        sample: from a recorded site and the logits that it now receives, its draw (`None` for a
+            relaxed sample or a mean) and what to return.
         unchanged: sites whose logits cannot differ from the recorded ones.
         relaxed: whether `sample` returns relaxed samples, which black-box objectives refuse.
         divergence: overrides how layers compute the divergence from their prior.
@@ -75,6 +75,7 @@ class Replay(Handler):
             context=context,
             draw=draw,
             output=tf.identity(sample),
+            hard=draw is not None,
             state=recorded.state,
         )
         self.sites.append(site)

@@ -27,6 +27,7 @@ class Site:
         conditional_noises: the noise of the samples of `z | b` of this and all further passes.
         z_tildes: samples of `z | b`, as many as were asked for.
         output: what the layer returned.
+        hard: whether that is the hard sample of `draw`, and not a relaxed one or a mean.
         mask: what takes part, with as many axes as the logits; `None` for everything.
         state: what the estimator has learned for the layer, or `None` where none is at work.
     """
@@ -40,6 +41,7 @@ class Site:
     conditional_noises: Sequence[tf.Tensor] = ()
     z_tildes: Sequence[tf.Tensor] = ()
     output: tf.Tensor | None = None
+    hard: bool = True
     mask: tf.Tensor | None = None
     state: Any = None
 

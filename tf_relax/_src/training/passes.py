@@ -239,11 +239,11 @@ class ModelPass:
             start = getattr(site.layer.relaxation, "initial_temperature", None)
             return tf.constant(start or 1.0, site.z.dtype)
 
-        def sample(recorded: Site, logits: tf.Tensor) -> tuple[None, tf.Tensor]:
+        def sample(recorded: Site, logits: tf.Tensor) -> tuple[Draw | None, tf.Tensor]:
             layer = recorded.layer
             if recorded in given:
                 if not layer.relaxable:  # beside the others, so none of them causes it
-                    return None, tf.stop_gradient(recorded.output)
+                    return recorded.draw, tf.stop_gradient(recorded.output)
                 z = given[recorded]
             else:
                 z = layer.relaxation.sample(logits, recorded.draw.noise).z

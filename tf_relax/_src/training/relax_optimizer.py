@@ -40,8 +40,8 @@ class RelaxOptimizer(keras.optimizers.Optimizer):
     Example:
 
     >>> import keras
-    >>> from tf_relax.surrogates.variables import mark_surrogate_variables
-    >>> from tf_relax.training.relax_optimizer import RelaxOptimizer
+    >>> from tf_relax.surrogates import mark_surrogate_variables
+    >>> from tf_relax import RelaxOptimizer
     >>> weight, phi = keras.Variable([1.0]), keras.Variable([1.0])
     >>> mark_surrogate_variables([phi])
     >>> optimizer = RelaxOptimizer(

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
+import keras
 import tensorflow as tf
 
 from tf_relax._src.rl.gradient.slopes import slopes
+from tf_relax._src.rl.world.environments import Environments
 
 
-def trajectory_gradients(trainer: Any, observations: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:
+class Policy(Protocol):
+    """What maps states to logits.
+
+    Attributes:
+        policy: Keras model.
+        policy_loops: whether it runs loops; `None` to find out.
+        environments: where the states come from.
+    """
+
+    policy: keras.Model
+    policy_loops: bool | None
+    environments: Environments
+
+    def logits(self, states: tf.Tensor) -> tf.Tensor:
+        """Returns the logits of the policy, for observations as it sees them."""
+        ...
+
+
+def trajectory_gradients(trainer: Policy, observations: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:
     """Returns ``G = sum_t J_t^T g_t`` of every trajectory, `[trajectories, ...]` per variable."""
     shapes = [variable.shape for variable in trainer.policy.trainable_variables]
     one = functools.partial(_pulled_back, trainer)
     return _each(trainer, one, shapes, observations, g)
 
 
-def squared_gradient_slope(trainer: Any, observations: tf.Tensor, g: tf.Tensor) -> tf.Tensor:
+def squared_gradient_slope(trainer: Policy, observations: tf.Tensor, g: tf.Tensor) -> tf.Tensor:
     """Returns ``J_t G``, half the derivative of ``|G|^2`` of its trajectory in ``g_t``.
 
     Args:
-        trainer: a `PolicyGradient`.
+        trainer: of the policy, a `PolicyGradient`.
         observations: as the policy sees them, `[steps, trajectories, ...]`.
         g: gradients in the logits, `[steps * trajectories, logits]`.
 
@@ -41,14 +61,14 @@ def squared_gradient_slope(trainer: Any, observations: tf.Tensor, g: tf.Tensor) 
     return tf.reshape(tf.experimental.numpy.swapaxes(slope, 0, 1), tf.shape(g))
 
 
-def _pulled_back(trainer: Any, states: tf.Tensor, g_t: tf.Tensor) -> list[tf.Tensor]:
+def _pulled_back(trainer: Policy, states: tf.Tensor, g_t: tf.Tensor) -> list[tf.Tensor]:
     with tf.GradientTape() as tape:
         logits = trainer.logits(states)
     return slopes(tape, logits, trainer.policy.trainable_variables, seed=g_t)
 
 
 def _each(
-    trainer: Any, one: Any, shapes: list[Any], observations: tf.Tensor, g: tf.Tensor
+    trainer: Policy, one: Any, shapes: list[Any], observations: tf.Tensor, g: tf.Tensor
 ) -> list[tf.Tensor]:
     """Returns what `one` makes, of these shapes, of the states and gradients of each trajectory."""
     steps, trajectories = observations.shape[:2]
@@ -63,7 +83,7 @@ def _each(
     return tf.map_fn(lambda pair: one(*pair), columns, fn_output_signature=signature)
 
 
-def has_loops(trainer: Any) -> bool:
+def has_loops(trainer: Policy) -> bool:
     """Returns whether a policy runs loops, as recurrent layers do; found out once."""
     if trainer.policy_loops is None:
         with tf.init_scope():
