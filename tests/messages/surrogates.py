@@ -56,6 +56,24 @@ ROWS = [
         ),
     ),
     Row(
+        "summand",
+        lambda: surrogates.Sum(["objective"]),
+        ValueError,
+        (
+            "Sum adds objects such as tf_relax.surrogates.Objective() and Network(), and "
+            "KerasModel(model). Received: 'objective'"
+        ),
+    ),
+    Row(
+        "surrogate_in_the_place_of_another_argument",
+        lambda: estimators.Relax("network"),
+        ValueError,
+        (
+            "Relax: `coupled` must be True or False. Received: 'network'. Other arguments go by "
+            "name, such as surrogate=..."
+        ),
+    ),
+    Row(
         "surrogate_sources",
         lambda: surrogates.Network(looks_at=["labels"], name="critic"),
         ValueError,

@@ -57,6 +57,11 @@ class ControlVariate(SurrogateUser):
         scale: float,
     ):
         super().__init__(surrogate, temperature, scale)
+        if not isinstance(coupled, bool):
+            raise ValueError(
+                f"{type(self).__name__}: `coupled` must be True or False. Received: {coupled!r}. "
+                "Other arguments go by name, such as surrogate=..."
+            )
         for argument, value in (("num_samples", num_samples), ("num_conditional", num_conditional)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(

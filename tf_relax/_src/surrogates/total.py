@@ -22,6 +22,9 @@ class Sum(Surrogate):
     Args:
         surrogates: what to add up. `None` is `[Objective(), Network()]`.
 
+    Raises:
+        ValueError: for what is no surrogate.
+
     Example:
 
     >>> surrogate = Sum([Objective(), Network(units=(50,))])
@@ -39,6 +42,12 @@ class Sum(Surrogate):
         if surrogates is None:
             surrogates = [Objective(dtype=self.dtype_policy), Network(dtype=self.dtype_policy)]
         self.surrogates = list(surrogates)
+        for surrogate in self.surrogates:
+            if not isinstance(surrogate, Surrogate):
+                raise ValueError(
+                    f"Sum adds objects such as tf_relax.surrogates.Objective() and Network(), and "
+                    f"KerasModel(model). Received: {surrogate!r}"
+                )
         self.uses_objective = any(surrogate.uses_objective for surrogate in self.surrogates)
         self.needs_objective = all(surrogate.needs_objective for surrogate in self.surrogates)
         wanted = {name for surrogate in self.surrogates for name in surrogate.looks_at}
