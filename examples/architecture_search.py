@@ -35,18 +35,15 @@ from keras import layers, ops
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+import architecture_cell as cell
 import tf_relax
+from architecture_cell import CHANNELS, Cell, Edges, multiplications, prune
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-NODES = 4
-EDGES = [(source, target) for target in range(NODES) for source in range(target)]
-OPERATIONS = ("zero", "identity", "max pool", "mean pool", "conv 3x3", "conv 5x5")
-CHANNELS = 8
 CLASSES = 10
 ESTIMATORS = ("relax", "leave_one_out", "reinforce", "concrete")
-Edges = Sequence[Sequence[str]]  # the operations on every edge, in the order of EDGES
 
 
 class Data(NamedTuple):
@@ -99,81 +96,11 @@ def load(dataset: str, path: str | None, seed: int) -> Data:
     return Data(halve(train), train_labels, halve(test), test_labels)
 
 
-def multiplications(operation: str, side: int) -> int:
-    """Counts the multiplications of an operation per image."""
-    kernel = {"conv 3x3": 3, "conv 5x5": 5}.get(operation, 0)
-    return (kernel * side * CHANNELS) ** 2
-
-
-def prune(architecture: Sequence[str]) -> list[str]:
-    """Replaces by zero what no path from the input to the output goes through."""
-    alive = [edge for edge, name in zip(EDGES, architecture, strict=True) if name != "zero"]
-    fed, read = {0}, {NODES - 1}
-    for source, target in alive:  # sorted by target: a node's own edges come before its readers
-        fed |= {target} if source in fed else set()
-    for source, target in reversed(alive):
-        read |= {source} if target in read else set()
-    return [
-        str(name) if source in fed and target in read else "zero"
-        for (source, target), name in zip(EDGES, architecture, strict=True)
-    ]
-
-
-class Cell(layers.Layer):
-    """Applies the operations on its edges; an edge that has several gives their weighted sum.
-
-    Call arguments:
-        features: `[batch, side, side, channels]`.
-        weights: `[batch, edges, operations]`, or `None` for the mean.
-    """
-
-    def __init__(self, edges: Edges, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.edges = [[name for name in names if name != "zero"] for names in edges]
-        # Keras tracks the layers of a flat list.
-        self.operations = [make_operation(name) for names in self.edges for name in names]
-
-    def build(self, features_shape: Any, weights_shape: Any = None) -> None:
-        for operation in self.operations:
-            operation.build(features_shape)
-
-    def call(self, features: Any, weights: Any = None) -> Any:
-        # A product, so that a cell without a path still has a gradient: zero.
-        nodes = [features] + [0.0 * features] * (NODES - 1)
-        operations = iter(self.operations)
-        pooled: dict[tuple[int, str], Any] = {}  # has no weights: the same for all that read it
-        for e, (source, target) in enumerate(EDGES):
-            for name in self.edges[e]:
-                operation = next(operations)
-                output = pooled.get((source, name))
-                output = operation(nodes[source]) if output is None else output
-                if "pool" in name:
-                    pooled[source, name] = output
-                if weights is None:
-                    output = output / len(self.edges[e])
-                else:
-                    k = OPERATIONS.index(name)
-                    output = output * weights[:, e, k, None, None, None]
-                nodes[target] = nodes[target] + output
-        return nodes[-1]
-
-
-def make_operation(name: str) -> keras.layers.Layer:
-    """Creates an operation that keeps the shape of its input."""
-    if name == "identity":
-        return layers.Identity()
-    if name == "max pool":
-        return layers.MaxPooling2D(3, 1, padding="same")
-    if name == "mean pool":
-        return layers.AveragePooling2D(3, 1, padding="same")
-    return layers.Conv2D(CHANNELS, int(name[-1]), padding="same", activation="relu")
-
-
 class Architecture(layers.Layer):
     """Holds the logits of the operations of every edge, and repeats them for every example."""
 
     def build(self, images_shape: Any) -> None:
-        shape = (len(EDGES), len(OPERATIONS))
+        shape = (len(cell.EDGES), len(cell.OPERATIONS))
         self.logits = self.add_weight(shape=shape, initializer="zeros", name="logits")
 
     def call(self, images: Any) -> Any:
@@ -185,7 +112,7 @@ class Price(layers.Layer):
 
     def __init__(self, price: float, side: int, **kwargs: Any):
         super().__init__(**kwargs)
-        millions = [multiplications(name, side) / 1e6 for name in OPERATIONS]
+        millions = [multiplications(name, side) / 1e6 for name in cell.OPERATIONS]
         self.prices = price * np.array(millions, "float32")
 
     def call(self, choice: Any) -> Any:
@@ -214,7 +141,7 @@ def build_search(side: int, price: float, exploration: float) -> tf_relax.RelaxM
         prior="uniform", kl_weight=exploration, inference="mode", name="choice"
     )(logits)
     choice = Price(price, side, name="price")(choice)
-    return tf_relax.RelaxModel(images, network(images, [OPERATIONS] * len(EDGES), choice))
+    return tf_relax.RelaxModel(images, network(images, [cell.OPERATIONS] * len(cell.EDGES), choice))
 
 
 def probabilities(model: keras.Model) -> np.ndarray:
@@ -286,7 +213,7 @@ def search(estimator: str, data: Data, arguments: argparse.Namespace) -> Found:
     )
     seconds = time.perf_counter() - start
     history = np.stack(watch.history)
-    architecture = prune([OPERATIONS[k] for k in history[-1].argmax(axis=1)])
+    architecture = prune([cell.OPERATIONS[k] for k in history[-1].argmax(axis=1)])
     answers = model.predict(data.test, batch_size=500, verbose=0).argmax(axis=1)
     accuracy = float(np.mean(answers == data.test_labels))
     return Found(estimator, architecture, history, accuracy, objective(model, data), seconds)
@@ -337,12 +264,12 @@ def train_from_scratch(
 def compare(found: Sequence[Found], data: Data, arguments: argparse.Namespace) -> list[Row]:
     """Trains what was found, random architectures and all operations at once, from scratch."""
     rng = np.random.default_rng(arguments.seed)
-    random = [prune(rng.choice(OPERATIONS, len(EDGES))) for _ in range(arguments.random)]
+    random = [prune(rng.choice(cell.OPERATIONS, len(cell.EDGES))) for _ in range(arguments.random)]
     groups: dict[str, list[Edges]] = {
         one.estimator: [[[name] for name in one.architecture]] * arguments.repeats for one in found
     }
     groups["random"] = [[[name] for name in architecture] for architecture in random]
-    groups["all operations"] = [[OPERATIONS] * len(EDGES)] * arguments.repeats
+    groups["all operations"] = [[cell.OPERATIONS] * len(cell.EDGES)] * arguments.repeats
     everything = [candidate for candidates in groups.values() for candidate in candidates]
     accuracies = iter(train_from_scratch(everything, data, arguments))
     side = data.train.shape[1]
@@ -361,12 +288,12 @@ def draw_picture(found: Found, rows: Sequence[Row], path: Path) -> None:
     figure, (left, middle, right) = plt.subplots(
         1, 3, figsize=(14, 6), width_ratios=(1.2, 1, 1), layout="constrained"
     )
-    count = len(OPERATIONS)
+    count = len(cell.OPERATIONS)
     heat = found.probabilities.reshape(len(found.probabilities), -1).T
     image = left.imshow(heat, aspect="auto", vmin=0, vmax=1, cmap="magma", interpolation="nearest")
     figure.colorbar(image, ax=left, label="probability")
-    left.set_yticks(range(len(heat)), list(OPERATIONS) * len(EDGES), fontsize=6)
-    for e, (source, target) in enumerate(EDGES):
+    left.set_yticks(range(len(heat)), list(cell.OPERATIONS) * len(cell.EDGES), fontsize=6)
+    for e, (source, target) in enumerate(cell.EDGES):
         left.axhline(count * e - 0.5, color="white", linewidth=1)
         left.text(0, count * (e + 0.5) - 0.5, f"{source} → {target}", color="white", va="center")
     left.set(title=f"operations on the edges ({found.estimator})", xlabel="share of training / %")
@@ -374,7 +301,7 @@ def draw_picture(found: Found, rows: Sequence[Row], path: Path) -> None:
     left.set_xticks([0, last / 2, last], ["0", "50", "100"])
 
     places = np.array([(0.0, 3.0), (-0.9, 2.0), (0.9, 1.0), (0.0, 0.0)])
-    for (source, target), name in zip(EDGES, found.architecture, strict=True):
+    for (source, target), name in zip(cell.EDGES, found.architecture, strict=True):
         if name == "zero":
             continue
         bend = {(0, 3): 0.9, (0, 2): -0.2, (1, 3): 0.2}.get((source, target), 0.0)
@@ -413,7 +340,7 @@ def print_table(found: Sequence[Found], rows: Sequence[Row]) -> None:
         + ("" if tf_relax.estimators.get(one.estimator).unbiased else " (biased)")
         for one in found
     }
-    print(f"{'edge':>18}  " + "  ".join(f"{f'{s} to {t}':9}" for s, t in EDGES))
+    print(f"{'edge':>18}  " + "  ".join(f"{f'{s} to {t}':9}" for s, t in cell.EDGES))
     for one in found:
         print(f"{names[one.estimator]:>18}  " + "  ".join(f"{n:9}" for n in one.architecture))
     print(

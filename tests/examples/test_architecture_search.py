@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import architecture_cell as cell
 import architecture_search as example
 
 ARGUMENTS = argparse.Namespace(seed=0, steps=30, batch_size=64, learning_rate=0.01)
@@ -14,9 +15,9 @@ ARGUMENTS = argparse.Namespace(seed=0, steps=30, batch_size=64, learning_rate=0.
 @pytest.fixture
 def one_edge(monkeypatch):
     """A cell of one edge: quick to compile."""
-    monkeypatch.setattr(example, "NODES", 2)
-    monkeypatch.setattr(example, "EDGES", [(0, 1)])
-    monkeypatch.setattr(example, "OPERATIONS", ("zero", "identity", "conv 3x3"))
+    monkeypatch.setattr(cell, "NODES", 2)
+    monkeypatch.setattr(cell, "EDGES", [(0, 1)])
+    monkeypatch.setattr(cell, "OPERATIONS", ("zero", "identity", "conv 3x3"))
 
 
 def test_main(one_edge, tmp_path, capsys):
@@ -52,9 +53,9 @@ def test_table_labels_biased_estimators(one_edge, capsys):
 
 
 def test_multiplications():
-    assert example.multiplications("conv 3x3", 8) == 3 * 3 * 8 * 8 * 8 * 8
-    assert example.multiplications("conv 5x5", 14) == 5 * 5 * 14 * 14 * 8 * 8
-    assert {example.multiplications(name, 8) for name in example.OPERATIONS[:4]} == {0}
+    assert cell.multiplications("conv 3x3", 8) == 3 * 3 * 8 * 8 * 8 * 8
+    assert cell.multiplications("conv 5x5", 14) == 5 * 5 * 14 * 14 * 8 * 8
+    assert {cell.multiplications(name, 8) for name in cell.OPERATIONS[:4]} == {0}
 
 
 @pytest.mark.parametrize(
@@ -72,22 +73,22 @@ def test_multiplications():
 def test_prune(edges, alive):
     architecture = ["identity" if edge == "1" else "zero" for edge in edges]
     expected = ["identity" if edge == "1" else "zero" for edge in alive]
-    assert example.prune(architecture) == expected
+    assert cell.prune(architecture) == expected
 
 
 def test_one_hot_weights_choose_operations():
     keras.utils.set_random_seed(0)
-    features = keras.random.normal((2, 5, 5, example.CHANNELS))
-    supernet = example.Cell([example.OPERATIONS] * 6)
+    features = keras.random.normal((2, 5, 5, cell.CHANNELS))
+    supernet = cell.Cell([cell.OPERATIONS] * 6)
     architectures = [
         ["conv 3x3", "zero", "max pool", "identity", "zero", "conv 5x5"],
         ["zero", "mean pool", "zero", "conv 3x3", "zero", "identity"],
     ]
-    rows = [[example.OPERATIONS.index(name) for name in one] for one in architectures]
-    mixed = supernet(features, keras.ops.one_hot(rows, len(example.OPERATIONS)))
-    operations = example.OPERATIONS[1:]
+    rows = [[cell.OPERATIONS.index(name) for name in one] for one in architectures]
+    mixed = supernet(features, keras.ops.one_hot(rows, len(cell.OPERATIONS)))
+    operations = cell.OPERATIONS[1:]
     for k, architecture in enumerate(architectures):
-        alone = example.Cell([[name] for name in architecture])
+        alone = cell.Cell([[name] for name in architecture])
         expected = alone(features)
         chosen = [e * 5 + operations.index(n) for e, n in enumerate(architecture) if n != "zero"]
         for operation, shared in zip(alone.operations, chosen, strict=True):
@@ -98,8 +99,8 @@ def test_one_hot_weights_choose_operations():
 
 
 def test_edge_without_weights_is_the_mean(one_edge):
-    features = keras.random.normal((1, 4, 4, example.CHANNELS), seed=0)
-    output = example.Cell([["identity", "max pool"]])(features)
+    features = keras.random.normal((1, 4, 4, cell.CHANNELS), seed=0)
+    output = cell.Cell([["identity", "max pool"]])(features)
     pooled = keras.ops.max_pool(features, 3, 1, padding="same")
     np.testing.assert_allclose(output, (features + pooled) / 2, rtol=1e-5, atol=1e-6)
 

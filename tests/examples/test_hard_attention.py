@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import hard_attention
-from hard_attention import DIGIT, MARGIN, PIECE, SIDE, STEP
+from canvases import DIGIT, MARGIN, PIECE, PIECES, SIDE, Canvases, digit_images, place
+from hard_attention import STEP
 
 
 def test_canvases_hold_the_digit_and_keep_the_clutter_off_it(rng):
@@ -15,7 +16,7 @@ def test_canvases_hold_the_digit_and_keep_the_clutter_off_it(rng):
     images[0] = 3
     rows = np.zeros(200, int)
     cluttered = 0
-    canvases, corners = hard_attention.place(images, rows, rng)
+    canvases, corners = place(images, rows, rng)
     assert canvases.shape == (200, SIDE, SIDE)
     assert corners.min() >= 0
     assert corners.max() <= SIDE - DIGIT
@@ -27,11 +28,11 @@ def test_canvases_hold_the_digit_and_keep_the_clutter_off_it(rng):
     assert cluttered == 200
 
     images[0] = 0
-    canvases, corners = hard_attention.place(images, rows, rng)
+    canvases, corners = place(images, rows, rng)
     for canvas, (y, x) in zip(canvases, corners, strict=True):
         inner = slice(y + MARGIN, y + DIGIT - MARGIN), slice(x + MARGIN, x + DIGIT - MARGIN)
         assert np.all(canvas[inner] == 0)
-        assert 0 < canvas.sum() <= hard_attention.PIECES * PIECE**2
+        assert 0 < canvas.sum() <= PIECES * PIECE**2
 
 
 def test_batches_are_fresh_and_repeat_with_the_seed(rng):
@@ -39,7 +40,7 @@ def test_batches_are_fresh_and_repeat_with_the_seed(rng):
     labels = np.arange(20)
 
     def two():
-        batches = hard_attention.Canvases(images, labels, 2, 8, seed=3)
+        batches = Canvases(images, labels, 2, 8, seed=3)
         return batches[0], batches[0]
 
     (first, y), (second, _) = two()
@@ -50,11 +51,11 @@ def test_batches_are_fresh_and_repeat_with_the_seed(rng):
 
 def test_small_digits_are_doubled_and_framed():
     image = np.arange(64.0)[None] / 255
-    [large] = hard_attention.digit_images(image)
+    [large] = digit_images(image)
     assert large.shape == (DIGIT, DIGIT)
     assert large.sum() == 4 * np.arange(64).sum()
     np.testing.assert_array_equal(large[6:22:2, 7:22:2].ravel(), np.arange(64))
-    same = hard_attention.digit_images(np.linspace(0, 1, 784)[None])
+    same = digit_images(np.linspace(0, 1, 784)[None])
     np.testing.assert_array_equal(same[0].ravel(), np.round(255 * np.linspace(0, 1, 784)))
 
 
