@@ -100,7 +100,7 @@ class Estimate(NamedTuple):
     gradients: Sequence[Sequence[tf.Tensor | None]] | None
     surrogate_loss: tf.Tensor | None = None
     updates: Sequence[tuple[keras.Variable, tf.Tensor]] = ()
-    objectives: Sequence[tuple[Any, tf.Tensor]] | None = None
+    objectives: Sequence[tuple[tf.Tensor, tf.Tensor]] | None = None
     passes: Passes | None = None
 
 
@@ -141,7 +141,7 @@ class Estimator(abc.ABC):
         """Returns the estimator that serves a layer."""
         return self
 
-    def check_layers(self, layers: Sequence[Any]) -> None:  # noqa: B027
+    def check_layers(self, layers: Sequence[StochasticLayer]) -> None:  # noqa: B027
         """Raises a ValueError unless these are the layers that the estimator is for."""
 
     def check(self, layer: StochasticLayer) -> None:

@@ -13,6 +13,7 @@ from tf_relax._src import rules
 from tf_relax._src.estimators.estimator import (
     Estimate,
     Estimator,
+    Pass,
     Passes,
     sampled,
 )
@@ -75,7 +76,7 @@ class Exact(Estimator):
         objectives = [(p_b, other.objective) for p_b, other in zip(p, forced, strict=True)]
         return Estimate(gradients, objectives=objectives, passes=Passes(forced))
 
-    def _outcomes(self, one: Any) -> list[Any]:
+    def _outcomes(self, one: Pass) -> list[tuple[tf.Tensor, ...]]:
         """Returns all outcomes of every site."""
         counts = []
         for site in one.sites:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_relax._src.relaxations import (
     BinaryUnits,
@@ -18,6 +18,9 @@ from tf_relax._src.relaxations import (
     Sticks,
 )
 from tf_relax._src.sites.layer import StochasticLayer
+
+if TYPE_CHECKING:
+    from tf_relax._src.estimators.estimator import Estimator
 
 # What is said of a layer without it; `{other}` is the quietest unbiased estimator that it has.
 _MISSING: dict[type, str] = {
@@ -46,7 +49,7 @@ _MISSING: dict[type, str] = {
 }
 
 
-def check_needs(estimator: Any, layer: StochasticLayer) -> None:
+def check_needs(estimator: Estimator, layer: StochasticLayer) -> None:
     """Raises a ValueError that names both unless a layer has all that an estimator needs."""
     relaxation = layer.relaxation
     for need in estimator.needs:

@@ -67,7 +67,7 @@ class PerLayer(Estimator):
     def part(self, layer: StochasticLayer) -> Estimator:
         return self.estimators[layer.name]
 
-    def check_layers(self, layers: Sequence[Any]) -> None:
+    def check_layers(self, layers: Sequence[StochasticLayer]) -> None:
         names = {layer.name for layer in layers}
         unknown = sorted(self.estimators.keys() - names)
         missing = sorted(names - self.estimators.keys())
@@ -142,7 +142,7 @@ class OwnSites:
         return [derivative for site, derivative in pairs if site in self.sites]
 
 
-def _as_passes(group: Sequence[Any], passes: Passes) -> Passes:
+def _as_passes(group: Sequence[Pass], passes: Passes) -> Passes:
     """Returns some of the passes, or all, as those that an estimator is given."""
     own = Passes(group)
     alone = len(group) < len(passes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -88,7 +89,12 @@ def _flat(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, [tf.shape(x)[0], -1])
 
 
-def _neighbourhood(k: int, f: Any, sites: Any, derivatives: Any) -> _Neighbourhood:
+def _neighbourhood(
+    k: int,
+    f: Sequence[tf.Tensor],
+    sites: Sequence[Site],
+    derivatives: Sequence[tf.Tensor],
+) -> _Neighbourhood:
     """Evaluates ``(h_k, g_k)`` at sample k and its neighbours, as the other samples see them."""
     b = _flat(sites[k].b)
     seen = []

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_relax._src.compat import inside_eager_loop
 from tf_relax._src.sites.layer import StochasticLayer
+from tf_relax._src.sites.site import Site
 
 _stack = threading.local()
 
@@ -54,7 +55,7 @@ class Handler(abc.ABC):
         logits: tf.Tensor,
         context: tf.Tensor | None,
         mask: tf.Tensor | None = None,
-    ) -> Any:
+    ) -> Site:
         """Answers one call of a stochastic layer with its site."""
 
     def _check_graph(self, layer: StochasticLayer, logits: tf.Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tf_relax._src.sites.handler import Handler
@@ -37,15 +38,16 @@ class Record(Handler):
         self,
         output: Callable[[Site], tf.Tensor] | None = None,
         num_noises: int = 1,
-        num_conditional: Callable[[Any], int] = lambda layer: 0,
+        num_conditional: Callable[[StochasticLayer], int] = lambda layer: 0,
         num_passes: int = 1,
-        couple: Callable[[Any, list[tf.Tensor], tf.Tensor], list[tf.Tensor]] | None = None,
+        couple: Callable[[StochasticLayer, list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
+        | None = None,
         noise: Sequence[tf.Tensor] | None = None,
         conditional_noise: Sequence[tf.Tensor] | None = None,
         divergence: str | None = None,
         relaxed: bool = False,
         always_samples: bool = False,
-        states: Mapping[Any, Any] | None = None,
+        states: Mapping[Any, keras.Layer] | None = None,
     ):
         self.sites = Sites()
         self.divergence = divergence

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import tensorflow as tf
 
+from tf_relax._src.relaxations import Draw
 from tf_relax._src.sites.handler import Handler
 from tf_relax._src.sites.layer import StochasticLayer
 from tf_relax._src.sites.site import Site, Sites
+
+# From a recorded site and the logits that it now receives: its draw, and what to return.
+SampleAgain = Callable[[Site, tf.Tensor], tuple[Draw | None, tf.Tensor]]
 
 
 class Replay(Handler):
@@ -33,7 +36,7 @@ class Replay(Handler):
     def __init__(
         self,
         recorded: Sites,
-        sample: Callable[[Site, tf.Tensor], tuple[Any, tf.Tensor]],
+        sample: SampleAgain,
         unchanged: Collection[Site] = (),
         relaxed: bool = False,
         divergence: str | None = None,
@@ -73,7 +76,7 @@ class Replay(Handler):
             name=recorded.name,
             logits=logits,
             context=context,
-            draw=draw,
+            draw=recorded.draw if draw is None else draw,
             output=tf.identity(sample),
             hard=draw is not None,
             state=recorded.state,

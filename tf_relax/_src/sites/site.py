@@ -22,7 +22,8 @@ class Site:
         name: the layer's name; further calls of a shared layer count up: `code`, `code[1]`, ...
         logits: parameters of the distribution, `[batch, *event]`, float32 or better.
         context: what a surrogate may look at besides `z` and the logits, or `None`.
-        draw: noise, relaxed `z` and hard `b`.
+        draw: noise, relaxed `z` and hard `b`; where a repeated pass draws nothing, that of the
+            recorded pass.
         noises: the noise of this and of all further samples of the step; the first made `draw`.
         conditional_noises: the noise of the samples of `z | b` of this and all further passes.
         z_tildes: samples of `z | b`, as many as were asked for.

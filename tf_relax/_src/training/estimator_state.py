@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.estimators import Estimator
+from tf_relax._src.layers import Stochastic
 from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.surrogates import mark_surrogate_variables
 
@@ -54,7 +55,9 @@ class EstimatorState(keras.layers.Layer):
         names = [layer.name for layer in self.by_layer]
         raise KeyError(f"There is a state for the layers {names}, and none for {name!r}.")
 
-    def build_for(self, layers: Iterable[Any], estimator: Estimator, relaxable: Relaxable) -> None:
+    def build_for(
+        self, layers: Iterable[Stochastic], estimator: Estimator, relaxable: Relaxable
+    ) -> None:
         """Makes the states of those built layers that have none yet.
 
         Args:
@@ -133,5 +136,5 @@ class _Hidden:
     """Holds layers where Keras does not look for them: neither to track nor to save them."""
 
     def __init__(self) -> None:
-        self.states: dict[Any, keras.Layer] = {}
-        self.sizes: dict[Any, int] = {}
+        self.states: dict[Stochastic, keras.Layer] = {}
+        self.sizes: dict[Stochastic, int] = {}

@@ -15,6 +15,7 @@ from tf_relax._src.estimators import Passes
 from tf_relax._src.layers.stochastic import SAMPLED
 from tf_relax._src.relaxations import Draw, KnownMean
 from tf_relax._src.sites import Record, Replay, Site, Sites, depends_on
+from tf_relax._src.sites.replay import SampleAgain
 from tf_relax._src.training.batch import as_dense
 from tf_relax._src.training.compiled_model import CompiledModel
 from tf_relax._src.training.objective import LossParts, per_example_objective
@@ -186,7 +187,7 @@ class ModelPass:
 
         return self._replay(sample, self.sites.levels()[0])
 
-    def _replay(self, sample: Any, unchanged: Sequence[Site]) -> ModelPass:
+    def _replay(self, sample: SampleAgain, unchanged: Sequence[Site]) -> ModelPass:
         handler = Replay(
             self.sites,
             sample,
@@ -286,11 +287,11 @@ class ModelPass:
         _, objective = self.step.replay(self._from_level(level, sample, relaxed=True))
         return self.sites.signal(tf.cast(objective.f, mean[0].dtype))
 
-    def _from_level(self, level: Sequence[Site], sample: Any, relaxed: bool) -> Replay:
+    def _from_level(self, level: Sequence[Site], sample: SampleAgain, relaxed: bool) -> Replay:
         """Returns a replay that keeps the hard samples of all earlier levels."""
         until = self.sites.until(level)
 
-        def sample_or_keep(recorded: Site, logits: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        def sample_or_keep(recorded: Site, logits: tf.Tensor) -> tuple[Draw | None, tf.Tensor]:
             if recorded in until and recorded not in level:
                 return recorded.draw, tf.stop_gradient(recorded.output)
             return sample(recorded, logits)
