@@ -42,6 +42,10 @@ SLOW: dict[str, list[str]] = {
     ],
     "estimators/test_families.py::test_other_estimators": ["Rebar|Relax"],
     "estimators/test_families.py::test_relax": ["independent", "arborescence|sparse", "ordered"],
+    "estimators/test_hierarchies.py::test_relax": [
+        "categorical|sticks|stick_breaking|matching|ordered|adjacency",
+        "plackett_luce|place_index|set_index|arborescence",
+    ],
     "estimators/test_layers_unbiased.py::test_every_weight": [
         r"Rodeo\(num_samples=3|Exact|LeaveOneOut\(num_samples=3",
     ],

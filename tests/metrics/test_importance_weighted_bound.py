@@ -106,7 +106,7 @@ def test_hierarchical_divergence_is_the_joint_one():
     keras.utils.set_random_seed(0)
     prior_layer, below = keras.layers.Dense(2), keras.layers.Dense(1)
     a_1 = tf.constant([[0.4, -0.7]])
-    layer = tf_relax.layers.ConditionalPrior()
+    layer = tf_relax.layers.ConditionalPrior("bernoulli")
     expected = found = 0.0
     for b in binary_strings(3).astype("float32"):
         b_1, b_2 = tf.constant(b[None, :2]), tf.constant(b[None, 2:])
