@@ -70,7 +70,7 @@ def evaluations(estimator: Estimator) -> int:
     if isinstance(estimator, Vimco):
         return 3
     if isinstance(estimator, Relax | Rebar):
-        relaxed = estimator.num_z_tildes + (not estimator.coupled)
+        relaxed = estimator.num_conditional + (not estimator.coupled)
         return estimator.num_samples * (1 + relaxed)
     if isinstance(estimator, Disarm | Arms):
         return estimator.num_noises
