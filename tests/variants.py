@@ -157,18 +157,18 @@ SLOW: dict[str, list[str]] = {
     "training/test_keras_habits.py::test_rows_that_are_looked_up_train_as_in_a_product": [
         "clipnorm-embedding|accumulation"
     ],
-    "training/test_objective.py::test_passes_on_the_recorded_samples_repeat_the_recorded_pass": [
-        "(side_by_side|shared|batch_statistics)-graph"
-    ],
-    "training/test_objective.py::test_replay_at_the_recorded_samples_repeats_the_recorded_pass": [
-        "(side_by_side|shared|batch_statistics)-graph"
-    ],
     "training/test_precision.py::test_policies_train": [
         "eager-mixed_float16",
         "graph-(mixed_bfloat16|float64)",
     ],
     "training/test_regularizers.py::test_fit_equals_plain_keras_where_samples_do_not_matter": [
         "xla"
+    ],
+    "training/test_replays.py::test_passes_on_the_recorded_samples_repeat_the_recorded_pass": [
+        "(side_by_side|shared|batch_statistics)-graph"
+    ],
+    "training/test_replays.py::test_replay_at_the_recorded_samples_repeats_the_recorded_pass": [
+        "(side_by_side|shared|batch_statistics)-graph"
     ],
     "training/test_saving.py::test_estimators_are_saved_with_all_that_they_learn": [
         "DoubleCV|Relax|Arms|LeaveOneOut|MuProp|Exact"
