@@ -148,15 +148,15 @@ SLOW: dict[str, list[str]] = {
     "test_updates.py::test_no_graph_outlives_its_model": [
         "float16|observed|reinmax|^policy$|penalised"
     ],
-    "training/test_keras_habits.py::test_optional_inputs": [
+    "training/test_inputs.py::test_optional_inputs": [
         "eagerly.*dict",
         "jit.*(first|last)",
     ],
-    "training/test_keras_habits.py::test_pickle": ["^sequential$", "sequentially", "functional_"],
-    "training/test_keras_habits.py::test_ragged_inputs": ["eagerly"],
-    "training/test_keras_habits.py::test_rows_that_are_looked_up_train_as_in_a_product": [
+    "training/test_inputs.py::test_ragged_inputs": ["eagerly"],
+    "training/test_lookups.py::test_rows_that_are_looked_up_train_as_in_a_product": [
         "clipnorm-embedding|accumulation"
     ],
+    "training/test_pickle.py::test_pickle": ["^sequential$", "sequentially", "functional_"],
     "training/test_precision.py::test_policies_train": [
         "eager-mixed_float16",
         "graph-(mixed_bfloat16|float64)",
