@@ -138,11 +138,9 @@ SLOW: dict[str, list[str]] = {
     "rl/test_unbiased.py::test_surrogate_gradient_is_that_of_the_squared_gradient_per_trajectory": [
         "(uncoupled|linear|lax_value)-5"
     ],
-    "surrogates/test_surrogates.py::test_keras_model_trains_as_a_surrogate": ["(z|logits)-graph"],
-    "surrogates/test_surrogates.py::test_surrogate_of_the_user_gets_what_it_declares": [
-        "sum-graph"
-    ],
-    "surrogates/test_surrogates.py::test_surrogate_that_looks_at_the_targets_trains": [
+    "surrogates/test_keras_model.py::test_keras_model_trains_as_a_surrogate": ["(z|logits)-graph"],
+    "surrogates/test_looks_at.py::test_surrogate_of_the_user_gets_what_it_declares": ["sum-graph"],
+    "surrogates/test_looks_at.py::test_surrogate_that_looks_at_the_targets_trains": [
         "(keras_model|sum)-graph"
     ],
     "test_updates.py::test_no_graph_outlives_its_model": [
