@@ -27,12 +27,12 @@ def sequential(cls=RelaxModel):
     return cls(layers)
 
 
-@keras.saving.register_keras_serializable(package="test_keras_habits")
+@keras.saving.register_keras_serializable(package="tests.training.habits")
 class Own(RelaxModel):
     """May be built in any style."""
 
 
-@keras.saving.register_keras_serializable(package="test_keras_habits")
+@keras.saving.register_keras_serializable(package="tests.training.habits")
 class Subclassed(RelaxModel):
     def __init__(self, units=2, **kwargs):
         super().__init__(**kwargs)
@@ -47,7 +47,7 @@ class Subclassed(RelaxModel):
         return {**super().get_config(), "units": self.units}
 
 
-@keras.saving.register_keras_serializable(package="test_keras_habits")
+@keras.saving.register_keras_serializable(package="tests.training.habits")
 class BuildsItself(RelaxModel):
     """Functional or sequential, with a constructor of its own."""
 
