@@ -11,6 +11,8 @@ from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
 from tf_relax.surrogates import KerasModel, Network, Objective, Sum, Surrogate
 
+# ------------------------------------------------------------------------------ by name
+
 
 def test_surrogates_by_name():
     assert type(surrogates.get("objective")) is Objective
@@ -25,6 +27,9 @@ def test_surrogates_by_name():
 def test_unknown_surrogate(identifier):
     with pytest.raises(ValueError, match=r"Unknown surrogate.*\['network', 'objective', 'sum'\]"):
         surrogates.get(identifier)
+
+
+# ------------------------------------------------------------------------------ of an estimator
 
 
 CHOICES = {
