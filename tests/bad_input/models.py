@@ -6,21 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from tf_relax import RelaxModel, estimators
-from tf_relax.layers import RelaxBernoulli
+from tests.models import bernoulli
+from tf_relax import RelaxModel
 
 X = np.ones((4, 3), "float32")
 Y = np.zeros((4, 4), "float32")
-
-modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
-
-
-def bernoulli(**arguments):
-    return RelaxBernoulli(**{"name": "code", **arguments})
-
-
-def relax(**arguments):
-    return estimators.Relax(**{"surrogate": "objective", **arguments})
 
 
 def functional(layer, units=4):
@@ -70,10 +60,6 @@ def two_outputs(container):
     code = bernoulli()(keras.layers.Dense(4)(inputs))
     outputs = {name: keras.layers.Dense(4, name=name)(code) for name in ("a", "b")}
     return RelaxModel(inputs, container(outputs))
-
-
-def cost(y_true, y_pred):
-    return np.abs(y_true - y_pred).sum(axis=1)
 
 
 def encoder(layer):

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.bad_input.models import bernoulli, functional, unchanged
+from tests.bad_input.models import functional, unchanged
+from tests.models import bernoulli
 from tf_relax import estimators
 from tf_relax.losses import BlackBox
 

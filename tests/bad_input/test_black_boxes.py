@@ -5,17 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.bad_input.models import (
-    bernoulli,
-    cost,
-    encoder,
-    functional,
-    modes,
-    refuses,
-    relax,
-    two_outputs,
-    unchanged,
-)
+from tests.bad_input.models import encoder, functional, refuses, two_outputs, unchanged
+from tests.models import bernoulli, costs, relax, run_modes
 from tf_relax import RelaxModel, estimators
 from tf_relax.layers import RelaxCategorical
 from tf_relax.losses import BlackBox
@@ -43,7 +34,7 @@ def test_these_estimators_and_no_others_differentiate_the_objective():
 @pytest.mark.parametrize("estimator", sorted(DIFFERENTIATING))
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside_another"])
 def test_estimators_that_differentiate_refuse_a_black_box(estimator, others):
-    loss = BlackBox(cost, name="cost")
+    loss = BlackBox(costs, name="cost")
     model = two_outputs(dict) if others else functional(bernoulli())
     loss = {"a": "mse", "b": loss} if others else loss
     with (
@@ -61,14 +52,14 @@ def test_surrogate_that_needs_what_a_black_box_does_not_give(estimator):
     model = encoder(bernoulli())
     estimator = getattr(estimators, estimator)(surrogate="objective")
     with unchanged(model), pytest.raises(ValueError, match=NO_OBJECTIVE):
-        model.compile("sgd", BlackBox(cost), estimator=estimator)
+        model.compile("sgd", BlackBox(costs), estimator=estimator)
     assert model.estimator is None
 
 
-@modes
+@run_modes
 def test_surrogate_that_needs_what_a_black_box_does_not_give_to_an_unbuilt_model(run_eagerly):
     model = RelaxModel([keras.layers.Dense(4), bernoulli()])
-    model.compile("sgd", BlackBox(cost), estimator=relax(), run_eagerly=run_eagerly)
+    model.compile("sgd", BlackBox(costs), estimator=relax(), run_eagerly=run_eagerly)
     refuses(ValueError, NO_OBJECTIVE, model)
 
 
@@ -88,17 +79,17 @@ def test_black_box_does_not_compile():
         unchanged(model),
         pytest.raises(ValueError, match=r"'cost' is a BlackBox.*jit_compile=False"),
     ):
-        model.compile("sgd", BlackBox(cost, name="cost"), jit_compile=True)
+        model.compile("sgd", BlackBox(costs, name="cost"), jit_compile=True)
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("wrong", "shape"),
     [
-        (lambda y_true, y_pred: cost(y_true, y_pred).mean(), r"\(\)"),
+        (lambda y_true, y_pred: costs(y_true, y_pred).mean(), r"\(\)"),
         (lambda y_true, y_pred: np.abs(y_true - y_pred), r"\(4, 4\)"),
-        (lambda y_true, y_pred: cost(y_true, y_pred)[:2], r"\(2,\)"),
-        (lambda y_true, y_pred: cost(y_true, y_pred)[:, None], r"\(4, 1\)"),
+        (lambda y_true, y_pred: costs(y_true, y_pred)[:2], r"\(2,\)"),
+        (lambda y_true, y_pred: costs(y_true, y_pred)[:, None], r"\(4, 1\)"),
     ],
     ids=["scalar", "elements", "too_few", "column"],
 )
@@ -111,7 +102,7 @@ def test_black_box_of_the_wrong_shape(wrong, shape, run_eagerly):
     refuses((ValueError, tf.errors.InvalidArgumentError), message, model)
 
 
-@modes
+@run_modes
 def test_black_box_that_raises(run_eagerly):
     def broken(y_true, y_pred):
         raise ZeroDivisionError("out of apples")

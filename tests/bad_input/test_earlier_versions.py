@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bad_input.models import bernoulli
+from tests.models import bernoulli
 from tf_relax.layers import RelaxBernoulli
 
 

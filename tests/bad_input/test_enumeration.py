@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.bad_input.models import X, Y, bernoulli, cost, encoder, functional, modes, refuses
+from tests.bad_input.models import X, Y, encoder, functional, refuses
+from tests.models import bernoulli, costs, run_modes
 from tf_relax import RelaxModel, estimators
 from tf_relax.losses import BlackBox
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("units", "message"),
     [
@@ -97,7 +98,7 @@ def random_cost(y_true, y_pred):
     return np.random.default_rng().normal(size=len(y_pred))
 
 
-@modes
+@run_modes
 def test_random_black_box_is_not_enumerated(run_eagerly):
     model = encoder(bernoulli())
     model.compile("sgd", BlackBox(random_cost), estimator="exact", run_eagerly=run_eagerly)
@@ -106,16 +107,16 @@ def test_random_black_box_is_not_enumerated(run_eagerly):
     refuses(error, message, model)
 
 
-@modes
+@run_modes
 def test_deterministic_black_box_is_enumerated(run_eagerly):
     model = encoder(bernoulli())
-    model.compile("sgd", BlackBox(cost), estimator="exact", run_eagerly=run_eagerly)
+    model.compile("sgd", BlackBox(costs), estimator="exact", run_eagerly=run_eagerly)
     before = model.layers[1].get_weights()
     assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"]).all()
     assert all((a != b).any() for a, b in zip(before, model.layers[1].get_weights(), strict=True))
 
 
-@modes
+@run_modes
 def test_batch_statistics_of_samples_are_not_enumerated(run_eagerly):
     inputs = keras.Input((3,))
     code = bernoulli()(keras.layers.Dense(4)(inputs))
@@ -125,7 +126,7 @@ def test_batch_statistics_of_samples_are_not_enumerated(run_eagerly):
     refuses(ValueError, "Exact enumerates.*one example.*batch statistics.*Use 'relax'", model)
 
 
-@modes
+@run_modes
 def test_batch_statistics_of_inputs_are(run_eagerly):
     inputs = keras.Input((3,))
     logits = keras.layers.Dense(2)(keras.layers.BatchNormalization()(inputs))

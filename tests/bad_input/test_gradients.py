@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.bad_input.models import Subclassed, X, bernoulli, functional, modes, refuses, relax
+from tests.bad_input.models import Subclassed, X, functional, refuses
+from tests.models import bernoulli, relax, run_modes
 from tf_relax import RelaxModel
 from tf_relax.losses import BernoulliNLL
 from tf_relax.surrogates import Network, Surrogate
@@ -29,7 +30,7 @@ class Constant(Surrogate):
         return tf.zeros(tf.shape(z)[:1])
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("surrogate", "name"), [(Unused(units=(2,)), "unused"), (Constant(), "constant")]
 )
@@ -40,7 +41,7 @@ def test_surrogate_variable_without_gradient(surrogate, name, run_eagerly):
     refuses(ValueError, f"surrogate variable.*{name}.*no gradient.*trainable=False", model)
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("cut", [tf.stop_gradient, tf.round, lambda x: tf.cast(x > 0.5, x.dtype)])
 def test_objective_without_derivative(cut, run_eagerly):
     def call_layer(layer, logits, training):
@@ -63,7 +64,7 @@ def test_operation_without_second_derivative():
     refuses(ValueError, "second derivative.*surrogate='network'", model, x, y)
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
+@run_modes
 def test_training_in_a_plain_keras_model(run_eagerly):
     inputs = keras.Input((3,))
     code = bernoulli()(keras.layers.Dense(4)(inputs))

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.bad_input.models import X, Y, bernoulli, functional, modes, refuses, unchanged
+from tests.bad_input.models import X, Y, functional, refuses, unchanged
+from tests.models import bernoulli, run_modes
 from tf_relax import RelaxModel, estimators
 from tf_relax.losses import BernoulliNLL
 
@@ -55,7 +56,7 @@ def test_fewer_than_one_importance_sample(name, importance_samples):
         model.compile("sgd", BernoulliNLL(), estimator=name, importance_samples=importance_samples)
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("name", ["vimco", "reinforce", "concrete"])
 def test_importance_samples_without_a_prior(name, run_eagerly):
     inputs = keras.Input((3,))

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.bad_input.models import bernoulli, functional, refuses, relax, unchanged
+from tests.bad_input.models import functional, refuses, unchanged
+from tests.models import bernoulli, relax
 
 
 def test_model_that_was_not_compiled():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.bad_input.models import X, bernoulli, functional, modes, refuses, relax
+from tests.bad_input.models import X, functional, refuses
+from tests.models import bernoulli, relax, run_modes
 from tf_relax import RelaxModel
 
 
@@ -22,7 +23,7 @@ def test_integer_logits_in_a_model():
     refuses(TypeError, "RelaxBernoulli 'code'.*int32", model, X.astype("int32"))
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_that_are_not_finite(bad, run_eagerly):
     model = functional(bernoulli(check_numerics=True))

@@ -5,23 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.bad_input.models import (
-    Subclassed,
-    X,
-    Y,
-    bernoulli,
-    functional,
-    modes,
-    refuses,
-    relax,
-    two_outputs,
-)
+from tests.bad_input.models import Subclassed, X, Y, functional, refuses, two_outputs
+from tests.models import bernoulli, relax, run_modes, scalar_loss
 from tf_relax import RelaxModel
 from tf_relax.losses import BernoulliNLL
-
-
-def scalar_loss(y_true, y_pred):
-    return keras.ops.mean((y_true - y_pred) ** 2)
 
 
 class ScalarLoss(keras.losses.Loss):
@@ -29,7 +16,7 @@ class ScalarLoss(keras.losses.Loss):
         return scalar_loss(y_true, y_pred)
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("loss", [scalar_loss, ScalarLoss(name="scalar_loss")])
 def test_loss_without_values_per_example(loss, run_eagerly):
     model = functional(bernoulli())
@@ -70,7 +57,7 @@ def test_reduction_without_values_per_example(reduction):
     refuses(ValueError, "reduction.*'sum_over_batch_size' or 'sum'", model)
 
 
-@modes
+@run_modes
 def test_scalar_add_loss_that_depends_on_a_sample(run_eagerly):
     def call_layer(layer, logits, training):
         sample = layer(logits, training=training)
@@ -83,7 +70,7 @@ def test_scalar_add_loss_that_depends_on_a_sample(run_eagerly):
     refuses(ValueError, "RelaxModel 'model'.*scalar `add_loss`.*one value per example", model)
 
 
-@modes
+@run_modes
 def test_activity_regularizer_of_a_sample(run_eagerly):
     """Keras makes one scalar of the whole batch of it."""
     inputs = keras.Input((3,))
@@ -101,7 +88,7 @@ class MoreLoss(Subclassed):
         return loss + keras.ops.mean(keras.ops.abs(y_pred))
 
 
-@modes
+@run_modes
 def test_compute_loss_with_a_part_that_ignores_the_weights(run_eagerly):
     model = MoreLoss(bernoulli(), lambda layer, logits, training: layer(logits, training=training))
     model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)

@@ -6,11 +6,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from tests.bad_input.models import X, Y, bernoulli, functional, modes, relax, unchanged
+from tests.bad_input.models import X, Y, functional, unchanged
+from tests.models import bernoulli, relax, run_modes
 from tf_relax import RelaxModel, estimators
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("estimator", "shape", "expected"),
     [

@@ -6,24 +6,15 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.bad_input.models import (
-    Subclassed,
-    X,
-    Y,
-    bernoulli,
-    functional,
-    modes,
-    refuses,
-    relax,
-    unchanged,
-)
+from tests.bad_input.models import Subclassed, X, Y, functional, refuses, unchanged
+from tests.models import bernoulli, relax, run_modes
 from tf_relax import RelaxModel
 from tf_relax.layers import RelaxBernoulli
 
 INSIDE = "RelaxBernoulli 'code'.*(tf.map_fn|tf.function)"
 
 
-@modes
+@run_modes
 def test_map_fn(run_eagerly):
     """As many units as examples: the shapes would fit, the gradient would not."""
 
@@ -68,7 +59,7 @@ def test_recurrent_loop():
     refuses(RuntimeError, f"{INSIDE}.*unroll=True", model, np.ones((4, 2, 3), "float32"))
 
 
-@modes
+@run_modes
 def test_unrolled_recurrent_loop_works(run_eagerly):
     model = recurrent(unroll=True)
     model.compile("sgd", "mse", estimator=relax(), run_eagerly=run_eagerly)
@@ -82,7 +73,7 @@ def test_unrolled_recurrent_loop_works(run_eagerly):
         assert (a != b.numpy()).any(), b.path
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("traced_before", [False, True])
 def test_inner_tf_function(traced_before, run_eagerly):
     layer = bernoulli()
@@ -126,7 +117,7 @@ def test_layer_that_is_not_called():
     refuses(RuntimeError, "RelaxBernoulli 'unused' was not recorded", model)
 
 
-@modes
+@run_modes
 def test_model_without_stochastic_layer(run_eagerly):
     inputs = keras.Input((3,))
     model = RelaxModel(inputs, keras.layers.Dense(4)(inputs), name="plain")

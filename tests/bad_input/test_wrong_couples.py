@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.bad_input.models import X, Y, bernoulli, functional, modes, refuses, relax
+from tests.bad_input.models import X, Y, functional, refuses
+from tests.models import bernoulli, normal, relax, run_modes
 from tf_relax import RelaxModel, estimators
 from tf_relax.layers import RelaxBernoulli, RelaxNormal
 
@@ -38,10 +39,6 @@ REFUSED = {
 }
 
 
-def normal(**arguments):
-    return RelaxNormal(**{"name": "code", **arguments})
-
-
 MAKE = {RelaxBernoulli: bernoulli, RelaxNormal: normal}
 
 
@@ -53,7 +50,7 @@ def test_these_couples_and_no_others_are_refused(layer_class):
             estimators.get(name).check(MAKE[layer_class]())
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("layer_class", "name"),
     [(layer_class, name) for layer_class, names in REFUSED.items() for name in sorted(names)],

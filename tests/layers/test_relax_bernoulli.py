@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tf_relax
 from tests import oracles
+from tests.models import bernoulli
 from tf_relax import RelaxModel
 from tf_relax.estimators import Reinforce, Relax
 from tf_relax.layers import RelaxBernoulli
@@ -21,10 +22,6 @@ SHAPES = [(3,), (4, 5), (4, 2, 3), (2, 3, 2, 2), (1, 4)]
 
 def sigmoid(a):
     return oracles.sigmoid(np.asarray(a, "float64"))
-
-
-def bernoulli(**arguments):
-    return RelaxBernoulli(**{"name": "code", **arguments})
 
 
 def divergence(layer):

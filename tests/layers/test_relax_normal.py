@@ -7,6 +7,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tests.estimators.learned import taught
+from tests.models import normal, run_modes
 from tf_relax import RelaxModel, estimators
 from tf_relax.layers import RelaxNormal
 from tf_relax.sites import Record
@@ -14,12 +15,6 @@ from tf_relax.surrogates import Network
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(6, 2)).astype("float32")
-
-modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
-
-
-def normal(**arguments):
-    return RelaxNormal(**{"name": "code", **arguments})
 
 
 def parameters(rng, shape, dtype="float32"):
@@ -150,7 +145,7 @@ def test_outside_of_a_relax_model_it_is_reparameterised(training, rng):
     np.testing.assert_allclose(tape.gradient(total, a), expected, rtol=1e-4, atol=1e-5)
 
 
-@modes
+@run_modes
 def test_trains_in_a_plain_keras_model(run_eagerly):
     model = autoencoder(keras.Model, prior="standard")
     model.compile("adam", "mse", run_eagerly=run_eagerly)
@@ -162,7 +157,7 @@ def test_trains_in_a_plain_keras_model(run_eagerly):
         assert (a != b).all()
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("estimator", ["reparameterization", "lax"])
 def test_inside_a_relax_model_it_starts_reparameterised(estimator, run_eagerly, rng):
     """LAX with the objective itself as its surrogate: what is left is the derivative of the path.
@@ -193,7 +188,7 @@ def test_inside_a_relax_model_it_starts_reparameterised(estimator, run_eagerly, 
         np.testing.assert_allclose(by_variable[id(weight)], g, rtol=1e-3, atol=1e-5)
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("estimator", "surrogate", "trained"),
     [
@@ -301,7 +296,7 @@ def test_unknown_surrogate(kind):
         kind(surrogate="net")
 
 
-@modes
+@run_modes
 def test_parameters_that_are_not_finite(run_eagerly):
     model = autoencoder(check_numerics=True)
     model.compile("sgd", "mse", estimator="lax", run_eagerly=run_eagerly)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.estimators.learned import taught
+from tests.models import run_modes
 from tf_relax import RelaxModel, estimators, losses
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL, BlackBox
@@ -141,7 +142,7 @@ def small(estimator="relax"):
     return taught(estimator, Network(units=(4,)))
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
+@run_modes
 @pytest.mark.parametrize("estimator", ["relax", "reinforce"])
 def test_black_box_is_asked_once_per_step_about_hard_samples(estimator, run_eagerly):
     cost = Recorder()
@@ -171,7 +172,7 @@ def test_black_box_teaches_the_logits(estimator):
     assert (np.asarray(model.layers[1](x[:1])) > 1.5).all()
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
+@run_modes
 def test_black_box_beside_a_differentiable_loss(run_eagerly):
     """Replays see the differentiable part alone, the recorded pass the sum of both."""
     cost = Recorder()
@@ -197,7 +198,7 @@ def test_black_box_beside_a_differentiable_loss(run_eagerly):
         assert (a != v.numpy()).any(), v.path
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
+@run_modes
 @pytest.mark.parametrize(
     ("estimator", "evaluations"),
     [

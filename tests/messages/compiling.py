@@ -1,6 +1,7 @@
 """Messages about `compile`."""
 
-from tests.messages.rows import Row, costs, model_of, step, weighted
+from tests.messages.rows import Row, model_of, step, weighted
+from tests.models import costs
 from tf_relax import losses
 
 ROWS = [

@@ -5,12 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from tests.messages.rows import Row, X, Y, black_box_model, step
+from tests.models import scalar_loss
 from tf_relax import losses
-
-
-def scalar_loss(y_true, y_pred):
-    return keras.ops.mean((y_true - y_pred) ** 2)
-
 
 ROWS = [
     Row(

@@ -7,19 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax import RelaxModel, estimators, losses
-from tf_relax.layers import RelaxBernoulli
+from tests.models import bernoulli, costs, relax
+from tf_relax import RelaxModel, losses
 
 X = np.ones((4, 3), "float32")
 Y = np.zeros((4, 2), "float32")
-
-
-def bernoulli(**options):
-    return RelaxBernoulli(**{"name": "code", **options})
-
-
-def relax(**options):
-    return estimators.Relax(**{"surrogate": "objective", **options})
 
 
 def model_of(layer=None, after=lambda code: code, **compile_options):
@@ -64,10 +56,6 @@ def step_of(call_layer, layer=None, graph=False, **compile_options):
     model.compile("sgd", "mse", run_eagerly=True, **{"estimator": relax(), **compile_options})
     run = lambda: model.differentiate(X, Y).loss  # noqa: E731
     (tf.function(run, autograph=False) if graph else run)()
-
-
-def costs(y_true, y_pred):
-    return np.abs(y_true - y_pred).sum(axis=1)
 
 
 def black_box_model(cost=costs, surrogate="network"):

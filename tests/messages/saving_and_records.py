@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 import tf_relax
-from tests.messages.rows import Row, X, Y, bernoulli, model_of, step_of
+from tests.messages.rows import Row, X, Y, model_of, step_of
+from tests.models import bernoulli
 from tf_relax import RelaxModel, layers
 from tf_relax.layers import RelaxBernoulli
 

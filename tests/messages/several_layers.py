@@ -1,6 +1,7 @@
 """Messages about estimators of several layers."""
 
-from tests.messages.rows import Row, bernoulli, model_of
+from tests.messages.rows import Row, model_of
+from tests.models import bernoulli
 from tf_relax import estimators
 
 ROWS = [

@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tests.messages.rows import Row, X, Y, bernoulli, black_box_model, relax, step
+from tests.messages.rows import Row, X, Y, black_box_model, step
+from tests.models import bernoulli, relax
 from tf_relax import RelaxModel, estimators, surrogates
 
 

@@ -9,12 +9,11 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
+from tests.models import modes
 from tf_relax import RelaxModel
 from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.sites import Record, current_handler, depends_on
-
-modes = pytest.mark.parametrize("mode", ["eager", "graph"])
 
 
 def contents(site):

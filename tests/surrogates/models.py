@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tf_relax import RelaxModel
@@ -13,8 +12,6 @@ from tf_relax.surrogates import Surrogate
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 Y = (X[:, :2] > 0).astype("float32")
-
-modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
 
 
 def relax_model(surrogate="sum", context=False, **arguments):

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import run_modes
 from tests.surrogates.models import (
     assert_all_change,
     critic,
     fit,
-    modes,
     relax_model,
     surrogate_of,
     values,
@@ -19,7 +19,7 @@ from tf_relax.losses import BernoulliNLL
 from tf_relax.surrogates import KerasModel
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("sizes", "looks_at"),
     [((), ()), ((4,), ("logits",)), ((4, 3), ("logits", "context"))],
@@ -159,7 +159,7 @@ def two_outputs():
     return keras.Model(inputs, [keras.layers.Dense(1)(inputs) for _ in "ab"], name="critic")
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     ("make", "shape"),
     [

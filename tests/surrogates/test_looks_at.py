@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models import run_modes
 from tests.surrogates.models import (
     OfLogits,
     X,
@@ -12,7 +13,6 @@ from tests.surrogates.models import (
     assert_all_change,
     critic,
     fit,
-    modes,
     relax_model,
     surrogate_of,
     values,
@@ -57,7 +57,7 @@ TARGETS = {
 }
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("kind", TARGETS)
 def test_surrogate_that_looks_at_the_targets_trains(kind, run_eagerly):
     model = relax_model(TARGETS[kind](), run_eagerly=run_eagerly)
@@ -91,7 +91,7 @@ def test_labels_as_targets(rng):
     assert np.isfinite(history.history["loss"]).all()
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize("kind", TARGETS)
 def test_step_without_targets(kind, run_eagerly):
     inputs = keras.Input((3,))
@@ -146,7 +146,7 @@ def test_network_looks_at_what_it_declares_alone(looks_at, sees, rng):
     assert (value(z + 1, **given) != first).all()
 
 
-@modes
+@run_modes
 def test_network_that_looks_at_nothing_trains(run_eagerly):
     network = Network(units=(5,), looks_at=())
     model = relax_model(network, run_eagerly=run_eagerly)
@@ -186,7 +186,7 @@ def test_sum_adds_a_keras_model(rng):
     assert_all_change(model, surrogate.trainable_variables)
 
 
-@modes
+@run_modes
 @pytest.mark.parametrize(
     "make",
     [

@@ -4,16 +4,12 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import bernoulli
 from tf_relax import RelaxModel
 from tf_relax.estimators import Relax
-from tf_relax.layers import RelaxBernoulli
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
 Y = np.random.default_rng(1).standard_normal((4, 2)).astype("float32")
-
-
-def bernoulli(**options):
-    return RelaxBernoulli(**{"name": "code", **options})
 
 
 def functional(cls=RelaxModel):

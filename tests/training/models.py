@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import relax
 from tf_relax import RelaxModel
-from tf_relax.estimators import Relax
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
 
@@ -100,11 +100,6 @@ STYLES = {
 }
 
 styles = pytest.mark.parametrize("style", STYLES)
-run_modes = pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
-
-
-def relax(**arguments):
-    return Relax(**{"surrogate": "objective", **arguments})
 
 
 def with_surrogate(estimator, surrogate):

@@ -2,12 +2,9 @@
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from tf_relax._src.training.objective import per_example_objective
-
-modes = pytest.mark.parametrize("mode", ["eager", "graph"])
 
 # Row by row: squared errors (0, 1), (4, 16), (0, 4).
 PREDICTION = np.array([[0.0, 1.0], [2.0, 4.0], [1.0, 1.0]], "float32")

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.objectives import PREDICTION, SQUARED, TARGET, assert_f, combine, modes, run
+from tests.models import modes
+from tests.training.objectives import PREDICTION, SQUARED, TARGET, assert_f, combine, run
 from tf_relax._src.training.objective import per_example_objective
 
 

@@ -5,12 +5,12 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import bernoulli
 from tests.training.habits import (
     STYLES,
     X,
     Y,
     assert_same_state,
-    bernoulli,
     compiled,
     fit,
     functional,

@@ -3,7 +3,8 @@
 import keras
 import pytest
 
-from tests.training.objectives import PREDICTION, TARGET, assert_f, modes, run
+from tests.models import modes
+from tests.training.objectives import PREDICTION, TARGET, assert_f, run
 from tf_relax._src.training.objective import per_example_objective
 
 

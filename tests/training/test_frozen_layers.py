@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.training.models import assert_same, changed, compile_model, fit, functional, numpy, relax
+from tests.models import relax
+from tests.training.models import assert_same, changed, compile_model, fit, functional, numpy
 from tf_relax.surrogates import Network
 
 

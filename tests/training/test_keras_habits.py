@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.training.habits import BuildsItself, X, Y, bernoulli, compiled, fit, functional
+from tests.models import bernoulli
+from tests.training.habits import BuildsItself, X, Y, compiled, fit, functional
 from tf_relax import RelaxModel
 
 

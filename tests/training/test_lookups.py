@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.training.habits import Y, bernoulli, compiled, fit
+from tests.models import bernoulli
+from tests.training.habits import Y, compiled, fit
 from tf_relax import RelaxModel
 
 

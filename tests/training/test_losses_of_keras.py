@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.habits import X, Y, bernoulli, compiled, fit, functional
+from tests.models import bernoulli
+from tests.training.habits import X, Y, compiled, fit, functional
 from tf_relax import RelaxModel
 
 

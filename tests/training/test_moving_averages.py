@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.habits import X, Y, bernoulli, compiled, fit, functional, held
+from tests.models import bernoulli
+from tests.training.habits import X, Y, compiled, fit, functional, held
 from tf_relax import RelaxModel, RelaxOptimizer
 from tf_relax._src import compat
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models import modes
 from tests.training.objectives import (
     ABSOLUTE,
     PREDICTION,
@@ -12,7 +13,6 @@ from tests.training.objectives import (
     TARGET,
     assert_f,
     identity_model,
-    modes,
     objective_of,
     run,
 )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.objectives import modes
+from tests.models import modes, run_modes
 from tests.training.passes import Spy, batch_statistics, look
 from tf_relax import RelaxModel
 from tf_relax.estimators import Estimate, Estimator
@@ -119,7 +119,7 @@ def test_coupled_examples_answer_for_the_sum_over_the_batch(coupled, mode, x, y)
     np.testing.assert_allclose(spies[True], [np.sum(spies[False])], rtol=1e-6)
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False], ids=["eager", "graph"])
+@run_modes
 @pytest.mark.parametrize("estimator", ["relax", "concrete"])
 def test_batch_statistics_move_once_per_step_and_as_in_keras(estimator, run_eagerly, rng):
     """Logits of +-80 make a stock model of the stochastic one; nothing else is trained."""

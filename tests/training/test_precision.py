@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models import relax, run_modes
 from tests.training.models import (
     X,
     Y,
@@ -16,8 +17,6 @@ from tests.training.models import (
     functional,
     held,
     numpy,
-    relax,
-    run_modes,
 )
 from tf_relax import RelaxModel, RelaxOptimizer
 from tf_relax.estimators import Relax

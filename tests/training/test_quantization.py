@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.habits import assert_same_state, bernoulli, compiled, fit, held
+from tests.models import bernoulli
+from tests.training.habits import assert_same_state, compiled, fit, held
 from tf_relax import RelaxModel
 from tf_relax.estimators import Relax
 

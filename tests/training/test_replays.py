@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.objectives import modes, run
+from tests.models import modes
+from tests.training.objectives import run
 from tests.training.passes import ARCHITECTURES, Spy, look, replay_every_level
 from tf_relax import RelaxModel
 from tf_relax.layers import RelaxBernoulli

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models import relax
 from tests.training.models import (
     STYLES,
     X,
@@ -20,7 +21,6 @@ from tests.training.models import (
     functional,
     held,
     numpy,
-    relax,
     styles,
     with_surrogate,
 )

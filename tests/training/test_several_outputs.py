@@ -3,15 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.training.objectives import (
-    PREDICTION,
-    SQUARED,
-    TARGET,
-    assert_f,
-    combine,
-    modes,
-    objective_of,
-)
+from tests.models import modes
+from tests.training.objectives import PREDICTION, SQUARED, TARGET, assert_f, combine, objective_of
 
 PREDICTIONS = {"a": PREDICTION, "b": PREDICTION + 1}
 TARGETS = {"a": TARGET, "b": TARGET}

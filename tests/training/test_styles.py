@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models import relax, run_modes
 from tests.training.models import (
     STYLES,
     Own,
@@ -17,8 +18,6 @@ from tests.training.models import (
     fit,
     functional,
     numpy,
-    relax,
-    run_modes,
     sequential,
     styles,
 )
