@@ -8,6 +8,12 @@ import tf_relax
 from tf_relax.estimators import Estimator, PerLayer
 
 
+def objective_and_network(*units: int) -> tf_relax.surrogates.Surrogate:
+    """The objective plus a network with hidden layers of these sizes."""
+    network = tf_relax.surrogates.Network(units, "tanh")
+    return tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
+
+
 def taught(estimator: Estimator | str, surrogate=None, temperature=None, scale=1.0) -> Estimator:
     """An estimator with a surrogate, a temperature and a scale, where it learns such."""
     estimator = tf_relax.estimators.get(estimator)

@@ -12,19 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, taught
+from tests.estimators.learned import objective_and_network, set_learned, taught
 from tests.estimators.rules import integration_rule
 from tests.estimators.table import QUADRATURE, Row
 from tests.oracles import binary_strings
 
 TARGET = 0.3
-
-
-def small_surrogate() -> tf_relax.surrogates.Surrogate:
-    """The objective plus a network whose weights are integers, so that quadrature is exact."""
-    return tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
-    )
 
 
 def one_bernoulli(logit: float = 0.0, units: int = 1, hidden="tanh", **options):
@@ -51,7 +44,7 @@ def compiled(model: tf_relax.RelaxModel, estimator, surrogate=None, **options):
 
     Temperature 1/2 keeps sigmoid(z / t) rational in u.
     """
-    surrogate = small_surrogate() if surrogate is None else surrogate
+    surrogate = objective_and_network(3) if surrogate is None else surrogate
     estimator = taught(estimator, surrogate, temperature=0.5, scale=0.7)
     model.compile("sgd", loss="mse", estimator=estimator, **options)
     set_learned(model, integers=True)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, taught
+from tests.estimators.learned import objective_and_network, set_learned, taught
 from tests.estimators.table import Row
 from tests.oracles import hermite_rule, product_grid
 
@@ -30,10 +30,7 @@ def one_normal() -> tf_relax.RelaxModel:
 
 def compiled(model: tf_relax.RelaxModel, estimator, **options) -> tf_relax.RelaxModel:
     """The model, compiled, everything learned at a value that is not zero."""
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
-    )
-    estimator = taught(estimator, surrogate, scale=0.7)
+    estimator = taught(estimator, objective_and_network(3), scale=0.7)
     model.compile("sgd", loss="mse", estimator=estimator, **options)
     set_learned(model)
     return model

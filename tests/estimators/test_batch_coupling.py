@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import taught
+from tests.estimators.learned import objective_and_network, taught
 from tests.oracles import binary_strings, logistic_rule, product_grid
 from tf_relax.estimators import Rebar, Reinforce, Relax
 
@@ -30,9 +30,7 @@ def normalised_samples():
 
 
 def compiled(model, estimator, **options):
-    network = tf_relax.surrogates.Network((1,), "tanh")
-    surrogate = tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
-    estimator = taught(estimator, surrogate, temperature=0.5)
+    estimator = taught(estimator, objective_and_network(1), temperature=0.5)
     model.compile("sgd", loss="mse", estimator=estimator, jit_compile=False, **options)
     (state,) = model.estimator_state.by_layer.values()
     if getattr(state, "surrogate", None) is not None:

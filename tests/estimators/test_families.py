@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, taught
+from tests.estimators.learned import objective_and_network, set_learned, taught
 from tests.relaxations.families import FAMILIES
 from tf_relax.estimators import Dlax, LeaveOneOut, Rebar, Relax
 
@@ -52,10 +52,7 @@ def model_of(family, estimator):
     kernel = keras.initializers.RandomNormal(stddev=1.0, seed=2)
     output = keras.layers.Dense(1, kernel_initializer=kernel)
     model = tf_relax.RelaxModel(inputs, output(sample))
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((4,), "tanh")]
-    )
-    estimator = taught(estimator, surrogate, temperature=0.7, scale=0.6)
+    estimator = taught(estimator, objective_and_network(4), temperature=0.7, scale=0.6)
     model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model, spread=0.3)
     return model
@@ -173,8 +170,7 @@ def mixed_layers(parallel, estimator, **options):
     )
     parts = keras.layers.Concatenate()([category, keras.layers.Flatten()(order)])
     model = tf_relax.RelaxModel(inputs, keras.layers.Dense(1, name="decoder")(parts))
-    parts = [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((3,), "tanh")]
-    estimator = taught(estimator, tf_relax.surrogates.Sum(parts), temperature=0.5)
+    estimator = taught(estimator, objective_and_network(3), temperature=0.5)
     model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model, spread=0.3)
     return model

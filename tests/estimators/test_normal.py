@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, taught
+from tests.estimators.learned import objective_and_network, set_learned, taught
 from tests.estimators.one_normal import compiled, exact_gradients, mean_estimate, one_normal
 from tests.estimators.table import NORMAL
 from tests.estimators.two_layers_quadrature import Weighted
@@ -68,9 +68,7 @@ def test_two_layers(estimator):
         total = tf.reduce_sum(weights * (output - y)[:, 0] ** 2)
     exact = tape.gradient(total, [v.value for v in own])
     weights = weights * len(weights)
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((2,), "tanh")]
-    )
+    surrogate = objective_and_network(2)
     estimator = taught(estimator, surrogate, scale=0.7)
     if not isinstance(estimator, Reparameterization):
         estimator = Weighted(estimator, weights)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, set_statistics, taught
+from tests.estimators.learned import objective_and_network, set_learned, set_statistics, taught
 from tests.estimators.rules import FORCE, antithetic_pieces
 from tests.estimators.table import ANTITHETIC, OUTCOMES, Row
 from tests.oracles import binary_strings
@@ -52,10 +52,7 @@ def two_layers(parallel: bool = False) -> tf_relax.RelaxModel:
 def compiled(row: Row, parallel: bool = False) -> tf_relax.RelaxModel:
     """The model, compiled with an estimator, everything learned at a value that is not zero."""
     model = two_layers(parallel)
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((2,), "tanh")]
-    )
-    estimator = taught(row.estimator, surrogate, temperature=0.5)
+    estimator = taught(row.estimator, objective_and_network(2), temperature=0.5)
     samples = row.importance_samples
     model.compile("sgd", loss="mse", estimator=estimator, importance_samples=samples)
     set_learned(model)

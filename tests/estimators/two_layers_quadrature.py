@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, taught
+from tests.estimators.learned import objective_and_network, set_learned, taught
 from tests.oracles import binary_strings, conditional_noise, logistic_rule, product_grid
 from tf_relax.estimators import Estimate, Passes
 from tf_relax.sites import Handler, Site
@@ -95,9 +95,7 @@ def compiled(model: tf_relax.RelaxModel, estimator) -> tf_relax.RelaxModel:
     Temperature 1/2 keeps sigmoid(z / t) rational in the uniforms, so quadrature is exact. Each unit
     of the first layer's surrogate sees one z, with weight 1: rational in its uniform as well.
     """
-    network = tf_relax.surrogates.Network((2, 2), "tanh")
-    surrogate = tf_relax.surrogates.Sum([tf_relax.surrogates.Objective(), network])
-    estimator = taught(estimator, surrogate, temperature=0.5, scale=0.7)
+    estimator = taught(estimator, objective_and_network(2, 2), temperature=0.5, scale=0.7)
     model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model)
     for layer in model.layers:

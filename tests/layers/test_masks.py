@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tf_relax
-from tests.estimators.learned import set_learned, taught
+from tests.estimators.learned import objective_and_network, set_learned, taught
 from tests.layers.mask_cases import CASES
 from tf_relax.estimators import Dlax, LeaveOneOut, Relax
 
@@ -31,15 +31,12 @@ def model_of(case, estimator, event):
     """Logits and masks are the inputs; the objective is a square of something linear in b."""
     keras.utils.set_random_seed(7)
     inputs, mask = keras.Input(event), keras.Input(event, dtype="bool")
-    surrogate = tf_relax.surrogates.Sum(
-        [tf_relax.surrogates.Objective(), tf_relax.surrogates.Network((4,), "tanh")]
-    )
     layer = case.make(name="layer")
     sample = keras.layers.Flatten()(layer(inputs, mask=mask))
     kernel = keras.initializers.RandomNormal(stddev=1.0, seed=7)
     output = keras.layers.Dense(1, kernel_initializer=kernel, name="output")(sample)
     model = tf_relax.RelaxModel([inputs, mask], output)
-    estimator = taught(estimator, surrogate, temperature=0.7, scale=0.6)
+    estimator = taught(estimator, objective_and_network(4), temperature=0.7, scale=0.6)
     model.compile("sgd", loss="mse", estimator=estimator)
     set_learned(model, spread=0.3)
     return model
