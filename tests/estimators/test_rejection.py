@@ -12,6 +12,7 @@ from scipy.special import gammaln
 
 import tf_relax
 from tests.estimators.table import GAMMA
+from tests.layers.models import Table, gradients_of_rows
 from tests.layers.test_relax_sample import beta, dirichlet, gamma
 from tests.oracles import product_grid
 from tf_relax._src.relaxations import rejection
@@ -21,18 +22,6 @@ from tf_relax.estimators import RejectionReparameterization
 pytestmark = pytest.mark.usefixtures("float64")
 
 TARGET, SHIFT = 0.3, 0.7
-
-
-class Table(keras.layers.Layer):
-    """A row of logits for every example, so that every node has a gradient of its own."""
-
-    def __init__(self, rows):
-        super().__init__(name="table")
-        self.rows = self.add_weight(shape=rows.shape, initializer="zeros", name="rows")
-        self.rows.assign(rows)
-
-    def call(self, inputs):
-        return self.rows + 0 * inputs
 
 
 def gamma_rule(alpha):
@@ -75,16 +64,7 @@ def gradient(monkeypatch, make, a, eps, u, weights, estimator, boosts=1):
     model.compile("sgd", loss="mse", estimator=estimator)
     model.estimator_state["unit"].mean.assign(SHIFT)  # changes nothing in expectation
     x, y = tf.zeros((len(weights), 2), "float64"), tf.fill((len(weights), 1), np.float64(TARGET))
-    return weights @ per_example(model, x, y)
-
-
-def per_example(model, x, y):
-    @tf.function(autograph=False)
-    def step():
-        result = model.differentiate(x, y)
-        return {v.path: g for v, g in zip(result.variables, result.gradients, strict=True)}
-
-    return len(x) * step()[model.get_layer("table").rows.path].numpy()
+    return weights @ gradients_of_rows(model, x, y)
 
 
 @pytest.mark.parametrize("row", GAMMA, ids=repr)
@@ -138,7 +118,7 @@ def test_against_implicit_gradients(make, boosts, seed):
         model = tf_relax.RelaxModel(inputs, outputs)
         model.compile("sgd", loss="mse", estimator=estimator)
         y = tf.constant([[0.9, 0.1]] if make is dirichlet else [[TARGET]], "float64")
-        g = per_example(model, x, tf.repeat(y, rows, axis=0))
+        g = gradients_of_rows(model, x, tf.repeat(y, rows, axis=0))
         found[estimator] = g.mean(axis=0), g.var(axis=0) / rows
     (mean, var), (other, other_var) = found.values()
     assert np.abs(mean).max() > 0.01

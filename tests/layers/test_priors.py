@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tf_relax
+from tests.layers.models import divergence
 from tf_relax.layers import RelaxNormal, RelaxSample
 
 tfd = tfp.distributions
@@ -28,11 +29,6 @@ def distribution(name, a):
         return tfd.Normal(a, tf.constant(1.5, a.dtype))
     mean, log_scale = tf.split(a, 2, axis=-1)
     return tfd.Normal(mean, tf.exp(log_scale))
-
-
-def divergence(layer):
-    (term,) = layer.losses
-    return np.asarray(term) * len(term)
 
 
 @pytest.mark.usefixtures("float64")

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tf_relax
 from tests import oracles
+from tests.layers.models import divergence
 from tests.models import bernoulli
 from tf_relax import RelaxModel
 from tf_relax.estimators import Reinforce, Relax
@@ -22,11 +23,6 @@ SHAPES = [(3,), (4, 5), (4, 2, 3), (2, 3, 2, 2), (1, 4)]
 
 def sigmoid(a):
     return oracles.sigmoid(np.asarray(a, "float64"))
-
-
-def divergence(layer):
-    (term,) = layer.losses
-    return np.asarray(term) * len(term)  # what add_loss was given is divided by the batch
 
 
 # ------------------------------------------------------------------------------ samples

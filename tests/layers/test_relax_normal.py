@@ -7,6 +7,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tests.estimators.learned import taught
+from tests.layers.models import divergence
 from tests.models import normal, run_modes
 from tf_relax import RelaxModel, estimators
 from tf_relax.layers import RelaxNormal
@@ -30,11 +31,6 @@ def autoencoder(model_class=RelaxModel, **arguments):
     inputs = keras.Input((3,))
     code = normal(**arguments)(keras.layers.Dense(8, name="encoder")(inputs))
     return model_class(inputs, keras.layers.Dense(2, name="decoder")(code))
-
-
-def divergence(layer):
-    (term,) = layer.losses
-    return np.asarray(term) * len(term)  # what add_loss was given is divided by the batch
 
 
 # ------------------------------------------------------------------------------ samples

@@ -13,8 +13,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests import oracles
-from tests.estimators.learned import taught
-from tf_relax import RelaxModel, estimators, relaxations, surrogates
+from tests.estimators.learned import objective_and_network, taught
+from tests.layers.models import Table, gradients_of_rows
+from tf_relax import RelaxModel, estimators, relaxations
 from tf_relax.layers import GumbelSinkhorn, RelaxSample, Rounding
 from tf_relax.sites import Record
 
@@ -85,18 +86,6 @@ def exact_gradient(make, size):
     return tape.gradient(expected, a)[0].numpy()
 
 
-class Table(keras.layers.Layer):
-    """Logits of a batch as a weight, so that every example has a gradient of its own."""
-
-    def __init__(self, rows):
-        super().__init__(name="table")
-        self.rows = self.add_weight(shape=rows.shape, initializer="zeros", name="rows")
-        self.rows.assign(rows)
-
-    def call(self, inputs):
-        return self.rows + 0 * keras.ops.reshape(inputs, [-1] + [1] * (len(self.rows.shape) - 1))
-
-
 def model_of(layer, a):
     """The sample itself, of logits `[batch, *event]`."""
     inputs = keras.Input((1,))
@@ -111,13 +100,7 @@ def per_example(model, target):
     size = rows.shape[0]
     x = tf.zeros((size, 1), rows.dtype)
     y = tf.fill((size, model.output_shape[-1]), tf.constant(target, rows.dtype))
-
-    @tf.function(autograph=False)
-    def gradients():
-        result = model.differentiate(x, y)
-        return {v.path: g for v, g in zip(result.variables, result.gradients, strict=True)}
-
-    return size * gradients()[rows.path].numpy()
+    return gradients_of_rows(model, x, y)
 
 
 def moments(model, seed, target=TARGET):
@@ -297,10 +280,6 @@ def matching_model(layer, a, estimator):
     return model
 
 
-def surrogate():
-    return surrogates.Sum([surrogates.Objective(), surrogates.Network((4,), "tanh")])
-
-
 def two_by_two(probability_of_identity):
     identity, swap = costs(np.eye(2)), costs(np.eye(2)[::-1])
     return swap + probability_of_identity * (identity - swap)
@@ -335,7 +314,7 @@ def exact_rounding(a):
 def test_matchings_of_two(kind, estimator, seed, float64):
     event, exact = ((2, 2), exact_sinkhorn) if kind is GumbelSinkhorn else ((2, 4), exact_rounding)
     a = np.random.default_rng(2).normal(size=event)
-    chosen = surrogate() if kind is GumbelSinkhorn else "network"
+    chosen = objective_and_network(4) if kind is GumbelSinkhorn else "network"
     estimator = taught(estimator, chosen, scale=0.5)
     model = matching_model(kind(), repeated(a, 50_000), estimator)
     found, error = moments(model, seed)
@@ -358,7 +337,7 @@ def test_matchings_of_three(seed, float64):
         g = (cost[best] - cost.mean())[:, None] * (1 - np.exp(-noise))
         first, second = first + g.mean(axis=0) / draws, second + (g**2).mean(axis=0) / draws
     reference_error = np.sqrt((second - first**2) / (draws * 200_000)).reshape(3, 3)
-    estimator = estimators.Dlax(surrogate=surrogate(), scale=0.5)
+    estimator = estimators.Dlax(surrogate=objective_and_network(4), scale=0.5)
     model = matching_model(GumbelSinkhorn(), repeated(a, 50_000), estimator)
     found, error = moments(model, seed)
     assert np.abs(first).max() > 5 * error.max()
