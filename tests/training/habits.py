@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.models import bernoulli
+from tests.training import models
 from tf_relax import RelaxModel
 from tf_relax.estimators import Relax
 
@@ -12,35 +13,20 @@ X = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
 Y = np.random.default_rng(1).standard_normal((4, 2)).astype("float32")
 
 
-def functional(cls=RelaxModel):
-    inputs = keras.Input((3,))
-    code = bernoulli()(keras.layers.Dense(2)(inputs))
-    return cls(inputs, keras.layers.Dense(2, name="decoder")(code))
+def functional(model_class=RelaxModel):
+    return models.functional(model_class, outputs=2, prior=None, name="code")
 
 
-def sequential(cls=RelaxModel):
-    layers = [keras.Input((3,)), keras.layers.Dense(2), bernoulli(), keras.layers.Dense(2)]
-    return cls(layers)
+def sequential(model_class=RelaxModel):
+    return models.sequential(model_class, outputs=2, prior=None, name="code")
 
 
 @keras.saving.register_keras_serializable(package="tests.training.habits")
-class Own(RelaxModel):
-    """May be built in any style."""
+class Subclassed(models.Subclassed):
+    """Two outputs, as all models here."""
 
-
-@keras.saving.register_keras_serializable(package="tests.training.habits")
-class Subclassed(RelaxModel):
-    def __init__(self, units=2, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.encoder, self.code = keras.layers.Dense(2), bernoulli()
-        self.decoder = keras.layers.Dense(units)
-
-    def call(self, x, training=None):
-        return self.decoder(self.code(self.encoder(x), training=training))
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
+    def __init__(self, units=2, outputs=2, **kwargs):
+        super().__init__(units, outputs, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="tests.training.habits")
@@ -68,8 +54,8 @@ class BuildsItself(RelaxModel):
 STYLES = {
     "functional": functional,
     "sequential": sequential,
-    "functional_subclass": lambda: functional(Own),
-    "sequential_subclass": lambda: sequential(Own),
+    "functional_subclass": lambda: functional(models.Own),
+    "sequential_subclass": lambda: sequential(models.Own),
     "subclassed": Subclassed,
     "builds_itself": BuildsItself,
     "builds_itself_sequentially": lambda: BuildsItself("sequential"),

@@ -17,18 +17,18 @@ def bernoulli(**arguments):
     return RelaxBernoulli(**{"prior": "learned", **arguments})
 
 
-def functional(model_class=RelaxModel, **arguments):
+def functional(model_class=RelaxModel, outputs=3, **arguments):
     inputs = keras.Input((3,))
     code = bernoulli(**arguments)(keras.layers.Dense(2, name="encoder")(inputs))
-    return model_class(inputs, keras.layers.Dense(3, name="decoder")(code))
+    return model_class(inputs, keras.layers.Dense(outputs, name="decoder")(code))
 
 
-def sequential(model_class=RelaxModel, **arguments):
+def sequential(model_class=RelaxModel, outputs=3, **arguments):
     layers = [
         keras.Input((3,)),
         keras.layers.Dense(2, name="encoder"),
         bernoulli(**arguments),
-        keras.layers.Dense(3, name="decoder"),
+        keras.layers.Dense(outputs, name="decoder"),
     ]
     return model_class(layers)
 
@@ -122,7 +122,7 @@ def fit(model, **arguments):
 
 
 def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
+    for a, b in zip(numpy(actual), numpy(expected), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -131,7 +131,8 @@ def changed(before, after):
 
 
 def numpy(variables):
-    return [variable.numpy() for variable in variables]
+    """Their values, and those of tensors and arrays among them."""
+    return [np.asarray(getattr(v, "value", v)) for v in variables]
 
 
 def held(model):

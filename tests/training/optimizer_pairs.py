@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tests.training.models import assert_same, numpy
 from tf_relax._src.surrogates.variables import mark_surrogate_variables
 from tf_relax._src.training.relax_optimizer import RelaxOptimizer
 
@@ -49,15 +50,6 @@ def two_variables():
 
 def two_sgd():
     return RelaxOptimizer(sgd(0.25), surrogate_optimizer=sgd(0.5))
-
-
-def numpy(variables):
-    return [np.asarray(getattr(v, "value", v)) for v in variables]
-
-
-def assert_same(actual, expected):
-    for a, b in zip(numpy(actual), numpy(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def assert_close(actual, expected):

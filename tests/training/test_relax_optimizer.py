@@ -7,14 +7,13 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tests.training.models import assert_same, numpy
 from tests.training.optimizer_pairs import (
     adam,
     assert_close,
-    assert_same,
     data,
     fit,
     make_model,
-    numpy,
     sgd,
     two_sgd,
     two_variables,

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.models import assert_same, numpy
 from tests.training.optimizer_pairs import (
     adam,
     assert_close,
-    assert_same,
     assert_same_state,
     fit,
     make_model,
-    numpy,
     sgd,
     two_sgd,
     two_variables,

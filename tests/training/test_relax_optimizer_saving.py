@@ -7,14 +7,13 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tests.training.models import assert_same, numpy
 from tests.training.optimizer_pairs import (
     adam,
     adamw,
-    assert_same,
     assert_same_state,
     fit,
     make_model,
-    numpy,
     sgd,
     two_variables,
 )
