@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import surrogate_analysis
 from surrogate_analysis import ESTIMATORS, FIXED, Z
+from tests.oracles import sigmoid
 
 LOGIT = -0.7
 
@@ -14,10 +15,6 @@ LOGIT = -0.7
 def untrained(estimator, logit=LOGIT):
     keras.utils.set_random_seed(0)
     return surrogate_analysis.Fixed(estimator, 0.45, logit, steps=10, jit_compile=False)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 def test_estimate_of_a_fixed_surrogate_is_its_formula():
