@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tf_relax
-from tests.layers.test_families import divergence
+from tests.layers.models import divergence
 from tf_relax import layers
 
 tfd = tfp.distributions
