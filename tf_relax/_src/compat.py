@@ -19,11 +19,19 @@ def functional_class() -> type[keras.Model]:
     return Functional
 
 
-def global_seed_state() -> keras.Variable:
-    """Returns the state of the seed generator that serves every random op without a seed."""
-    from keras.src.random.seed_generator import global_seed_generator
+def global_seed_state() -> keras.Variable | None:
+    """Returns the state of the seed generator that serves every random op without a seed.
 
-    return global_seed_generator().state
+    `None` in threads where nothing has asked for one yet, as in those of replicas: making one there
+    would create a variable inside of a step.
+    """
+    from keras.src.backend.common import global_state
+    from keras.src.random import seed_generator
+
+    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    if generator is None and not tf.distribute.has_strategy():
+        generator = seed_generator.global_seed_generator()
+    return None if generator is None else generator.state
 
 
 def position_of_call() -> int:
@@ -39,6 +47,24 @@ def position_of_call() -> int:
     position = getattr(context, "tf_relax_position", 0)
     context.tf_relax_position = position + 1
     return position
+
+
+def first_part(iterator: Any, strategy: Any) -> Any:
+    """Returns what the first replica of a strategy gets of the first batch of an epoch.
+
+    Args:
+        iterator: what Keras's `_maybe_symbolic_build` is given.
+        strategy: that distributes the batch.
+    """
+    epoch = iterator.enumerate_epoch() if hasattr(iterator, "enumerate_epoch") else iterator
+    *_, batches = next(iter(epoch))
+
+    def part(value: Any) -> Any:
+        distributed = isinstance(value, tf.distribute.DistributedValues)
+        return strategy.experimental_local_results(value)[0] if distributed else value
+
+    # Of Keras's trees, which are those of TensorFlow but for distributed values.
+    return tf.nest.map_structure(part, next(batches))
 
 
 def keras_mask(tensor: Any) -> Any:

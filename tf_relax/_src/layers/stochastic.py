@@ -14,7 +14,7 @@ from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.mask import combined_mask, of_steps, restricted
 from tf_relax._src.relaxations import Draw, KnownMean, Relaxation, Relaxed
 from tf_relax._src.relaxations.event import all_finite, along_event
-from tf_relax._src.relaxations.noise import seed_pair, stream
+from tf_relax._src.relaxations.noise import of_replica, seed_pair, stream
 from tf_relax._src.sites.handler import current_handler
 from tf_relax._src.sites.shapes import Shapes
 
@@ -112,7 +112,7 @@ class Stochastic(keras.layers.Layer):
         shape = [dynamic[k] if size is None else size for k, size in enumerate(static)]
         shape = tf.stack([count, *shape])
         position = position_of_call() if position is None else position
-        seed = stream(seed_pair(self.seed_generator), position)
+        seed = of_replica(stream(seed_pair(self.seed_generator), position))
         return self.relaxation.noise(shape, logits.dtype, seed)
 
     def as_output(self, draw: Draw) -> tf.Tensor:

@@ -70,6 +70,19 @@ def stream(pair: tf.Tensor, position: int) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(tf.cast(pair, tf.int32), tf.constant([key, 0], tf.int32))
 
 
+def of_replica(pair: tf.Tensor) -> tf.Tensor:
+    """Returns the seed of this replica of a `tf.distribute` strategy.
+
+    All replicas have the same seeds, and would draw copies of one sample.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return pair
+    seed = tf.cast(pair, tf.int32)
+    seed = tf.random.experimental.stateless_fold_in(seed, context.replica_id_in_sync_group)
+    return tf.cast(seed, pair.dtype)
+
+
 def seed_pair(seed: Any) -> tf.Tensor:
     """Returns the seed of a stateless op: a generator, which moves on, an integer or a pair."""
     if hasattr(seed, "next"):

@@ -15,6 +15,14 @@ from tf_relax._src.rl.world.rollout import Rollout
 
 def arguments(trainer: Trainer) -> None:
     """Raises a ValueError for arguments of a trainer that contradict each other."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            f"Policies do not train on several replicas, and {type(strategy).__name__} has "
+            f"{strategy.num_replicas_in_sync}: make the trainer outside of its scope. What takes "
+            "the time are the environments: pass n_envs=..., or a gymnasium.vector.AsyncVectorEnv, "
+            "whose environments run in processes of their own."
+        )
     name, estimator = trainer.environments.name, trainer.estimator
     kind = estimator.name
     space = trainer.action_space

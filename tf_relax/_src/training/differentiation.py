@@ -57,13 +57,6 @@ def differentiate(
 
     The arguments are those of `RelaxModel.differentiate`.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:
-        # Keras gives every replica the same seeds, so their samples would be copies.
-        raise RuntimeError(
-            f"RelaxModel '{model.name}' does not train on {replicas} replicas yet. Train it "
-            "outside of the distribution strategy."
-        )
     build_symbolically(model, x)
     _check_layers(model)
     estimator = model.estimator
@@ -93,10 +86,11 @@ def differentiate(
     loss, model_gradients, logit_gradients = _model_gradients(
         first, passes, estimate, model_variables
     )
-    loss = _nan_unless_finite(loss, estimate)
-    state += estimate.updates
+    loss = step.replicas.if_any(_nan_unless_finite(loss, estimate))
+    state += [(variable, step.replicas.mean(value)) for variable, value in estimate.updates]
     gradients, values = _after_all(
-        [*model_gradients, *surrogate_gradients], [value for _, value in state]
+        [step.replicas.share(g) for g in [*model_gradients, *surrogate_gradients]],
+        [value for _, value in state],
     )
     for (variable, _), value in zip(state, values, strict=True):
         variable.assign(value)
@@ -362,6 +356,20 @@ def _check_coupling(
         sites.batch_coupled = statistics or mixes_examples(model)
     else:
         sites.batch_coupled = model.batch_coupled
+    synchronized = [
+        layer.name for layer in sublayers(model) if getattr(layer, "synchronized", False) is True
+    ]
+    if (
+        sites.batch_coupled
+        and synchronized
+        and tf.distribute.get_strategy().num_replicas_in_sync > 1
+    ):
+        raise ValueError(
+            f"RelaxModel '{model.name}' shares batch statistics of samples among replicas "
+            f"('{synchronized[0]}' has synchronized=True), so that the objective of one replica "
+            "depends on samples of another, which its gradient does not see. Use "
+            "synchronized=False."
+        )
     for term in objective.shared:
         if depends(term):
             raise ValueError(

@@ -13,13 +13,15 @@ import tensorflow as tf
 from tf_relax._src.losses import BlackBox
 from tf_relax._src.relaxations.event import sum_event
 from tf_relax._src.training.batch import first_tensor
+from tf_relax._src.training.replicas import Replicas
 
 
 class LossParts(NamedTuple):
     """The objective of one pass.
 
     Attributes:
-        loss: scalar, what Keras calls the loss: the mean over examples plus regularizers.
+        loss: scalar, what Keras calls the loss: the mean over examples plus regularizers; of the
+            examples of this replica, where there are several.
         f: per-example values, `[batch]`, whose mean is the part of the loss that examples own.
         shared: scalar `add_loss` terms and regularizers, which no example owns.
     """
@@ -30,7 +32,13 @@ class LossParts(NamedTuple):
 
 
 def per_example_objective(
-    model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    training: bool = True,
+    replicas: Replicas | None = None,
 ) -> LossParts:
     """Takes the loss of a compiled model apart into one value per example.
 
@@ -45,6 +53,7 @@ def per_example_objective(
         y_pred: outputs.
         sample_weight: the user's weights, or `None`.
         training: passed on to `compute_loss`.
+        replicas: that share the batch of the step; found out if not given.
 
     Raises:
         ValueError: if a loss has no per-example values, or if an `add_loss` term is neither a
@@ -52,6 +61,7 @@ def per_example_objective(
     """
     example = first_tensor(x)
     batch = tf.shape(example)[0]
+    replicas = Replicas(batch) if replicas is None else replicas
     additional = list(model.losses)
     ranks = loss_ranks(model, y, y_pred)
     overridden = type(model).compute_loss is not keras.Model.compute_loss
@@ -73,7 +83,7 @@ def per_example_objective(
                 "depend on the sample weights: pass `sample_weight` on in `compute_loss`."
             )
         contribution = tf.zeros_like(s)
-    shared = []
+    own, shared = tf.zeros_like(s), []
     for term in additional:
         if term.shape.rank == 0:
             shared.append(term)
@@ -85,11 +95,19 @@ def per_example_objective(
                 "example of the batch."
             )
         # Keras adds up what add_loss is given, so each example contributes its own sum.
-        contribution += tf.cast(sum_event(term), contribution.dtype)
+        own += tf.cast(sum_event(term), own.dtype)
     if overridden:
-        one = _checked(loss, contribution, shared)
-        loss, contribution = loss * one, contribution * one
-    return LossParts(loss, contribution * tf.cast(batch, contribution.dtype), shared)
+        added = [tf.reduce_sum(x) / replicas.count for x in [own, *shared]]
+        one = _checked(loss, [tf.reduce_sum(contribution), *added])
+        loss, contribution, own = loss * one, contribution * one, own * one
+    # Keras adds up the losses of replicas, and to that end divides means and what add_loss is given
+    # by their number.
+    sums = any(getattr(each, "reduction", None) == "sum" for each in keras.tree.flatten(model.loss))
+    examples = replicas.global_batch if sums else replicas.count * batch
+    f = contribution * tf.cast(examples, s.dtype) + own * tf.cast(batch, s.dtype)
+    if replicas.count > 1:
+        loss = tf.add_n([tf.reduce_mean(f), *(tf.cast(term, f.dtype) for term in shared)])
+    return LossParts(loss, f, shared)
 
 
 def _takes_training(compute_loss: Any) -> bool:
@@ -230,17 +248,16 @@ def _weights(
     )
 
 
-def _checked(loss: tf.Tensor, contribution: tf.Tensor, shared: list[tf.Tensor]) -> tf.Tensor:
+def _checked(loss: tf.Tensor, parts: list[tf.Tensor]) -> tf.Tensor:
     """Checks that examples and shared terms make up all of a loss that the user computed.
 
     Returns:
         A factor of 1 that exists only if they do: with it in a loss, no gradient comes before the
         check. (XLA has no assertions and passes by.)
     """
-    parts = tf.add_n([tf.reduce_sum(contribution), *(tf.cast(t, loss.dtype) for t in shared)])
     check = tf.debugging.assert_near(
         loss,
-        tf.cast(parts, loss.dtype),
+        tf.add_n([tf.cast(part, loss.dtype) for part in parts]),
         rtol=1e-3,
         atol=1e-3,
         message=(

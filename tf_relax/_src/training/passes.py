@@ -14,11 +14,13 @@ from tf_relax._src.compat import global_seed_state
 from tf_relax._src.estimators import Passes
 from tf_relax._src.layers.stochastic import SAMPLED
 from tf_relax._src.relaxations import Draw, KnownMean
+from tf_relax._src.relaxations.noise import of_replica
 from tf_relax._src.sites import Record, Replay, Site, Sites, depends_on
 from tf_relax._src.sites.replay import SampleAgain
-from tf_relax._src.training.batch import as_dense
+from tf_relax._src.training.batch import as_dense, batch_size
 from tf_relax._src.training.compiled_model import CompiledModel
 from tf_relax._src.training.objective import LossParts, per_example_objective
+from tf_relax._src.training.replicas import Replicas
 
 
 class Step:
@@ -39,6 +41,7 @@ class Step:
         # Persistent: estimators ask for df/db, and eagerly the tape tells what depends on what.
         self.tape = tf.GradientTape(persistent=True)
         self.evaluations = 0
+        self.replicas = Replicas(batch_size(self.x))
         # The importance weights of a bound hold the probabilities of the samples themselves.
         self.divergence = None if model.importance_samples is None else SAMPLED
 
@@ -66,9 +69,21 @@ class Step:
 
     def moved(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         """Returns the variables that the recorded pass changed, with their new values."""
-        variables = [*self.model.variables, *self.model.metrics_variables, global_seed_state()]
+        variables = [*self.model.variables, *self.model.metrics_variables, *_global_seed()]
         values = {id(v): (v, self._scope.get_current_value(v)) for v in variables}
-        return [pair for key, pair in values.items() if pair[1] is not self._held.get(key)]
+        moved = [pair for key, pair in values.items() if pair[1] is not self._held.get(key)]
+        # A seed of this replica has moved as far as that of all of them moves.
+        seeds = {id(seed): start for seed, start in self._seeds()}
+        return [(v, v.value + (x - seeds[id(v)]) if id(v) in seeds else x) for v, x in moved]
+
+    def _seeds(self) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Returns what other layers (dropout) draw from, and where this replica lets them begin."""
+        if self.replicas.count == 1:
+            return []
+        own = {id(layer.seed_generator.state) for layer in self.model.stochastic_layers}
+        weights = {id(v) for v in [*self.model.weights, *self.model.metrics_variables]}
+        seeds = [v for v in self.model.variables if id(v) not in own | weights]
+        return [(seed, of_replica(seed.value)) for seed in [*seeds, *_global_seed()]]
 
     def _stateless(self) -> tuple[keras.StatelessScope, dict[int, tf.Tensor]]:
         """Returns a scope in which variables do not change, and the tensors that it starts with.
@@ -77,8 +92,9 @@ class Step:
         """
         weights = [v for v in self.model.trainable_variables if v.regularizer is not None]
         held = [(weight, tf.identity(weight.value)) for weight in weights]
+        held += self._seeds()
         scope = keras.StatelessScope(held, collect_losses=True)
-        return scope, {id(weight): scope.get_current_value(weight) for weight in weights}
+        return scope, {id(v): scope.get_current_value(v) for v, _ in held}
 
     @property
     def num_passes(self) -> int:
@@ -118,8 +134,15 @@ class Step:
     def _run(self) -> tuple[Any, LossParts]:
         self.evaluations += 1
         y_pred = forward(self.model, self.x)
-        objective = per_example_objective(self.model, self.x, self.y, y_pred, self.sample_weight)
+        objective = per_example_objective(
+            self.model, self.x, self.y, y_pred, self.sample_weight, replicas=self.replicas
+        )
         return y_pred, objective
+
+
+def _global_seed() -> list[keras.Variable]:
+    state = global_seed_state()
+    return [] if state is None else [state]
 
 
 class ModelPass:

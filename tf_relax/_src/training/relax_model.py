@@ -16,6 +16,7 @@ from tf_relax._src import estimators
 from tf_relax._src.compat import (
     bind_build,
     finish_clones,
+    first_part,
     leaves_config_to_keras,
     loss_tracker,
     saving_to_legacy_hdf5,
@@ -30,6 +31,7 @@ from tf_relax._src.training.differentiation import Differentiation, differentiat
 from tf_relax._src.training.estimation import Estimation, check_objective
 from tf_relax._src.training.estimator_state import EstimatorState
 from tf_relax._src.training.relax_optimizer import RelaxOptimizer, paired
+from tf_relax._src.training.replicas import as_logs, check_strategy
 from tf_relax._src.training.styles import style_of, variant
 
 
@@ -148,8 +150,10 @@ class RelaxModel(keras.Model):
             **kwargs: further arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: for an unknown estimator, and for losses that it cannot work with.
+            ValueError: for an unknown estimator, for losses that it cannot work with, and under
+                `tf.distribute.ParameterServerStrategy`.
         """
+        check_strategy(self.name, kwargs.get("jit_compile"), kwargs.get("steps_per_execution"))
         losses = [keras_loss for keras_loss in keras.tree.flatten(loss) if keras_loss is not None]
         black_boxes = [keras_loss for keras_loss in losses if isinstance(keras_loss, BlackBox)]
         if black_boxes:
@@ -302,6 +306,14 @@ class RelaxModel(keras.Model):
         state = self.estimator_state
         return [*self.trainable_variables, *([] if state is None else state.trainable_variables)]
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras takes the mean of the parts of a batch for one, which are not always of one size,
+        # and on several machines are none of one process.
+        strategy = self.distribute_strategy
+        if iterator is not None and strategy.num_replicas_in_sync > 1:
+            iterator, data_batch = None, first_part(iterator, strategy)
+        super()._maybe_symbolic_build(iterator, data_batch)
+
     def train_step(self, data: Any) -> dict[str, Any]:
         if self.optimizer is None:
             raise ValueError(
@@ -319,7 +331,11 @@ class RelaxModel(keras.Model):
             self.optimizer.build(self.trained_variables)
         self.optimizer.apply(step.gradients, step.variables)
         loss_tracker(self).update_state(step.loss, sample_weight=batch_size(x))
-        return self.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
+        logs = self.compute_metrics(x, y, step.y_pred, sample_weight=sample_weight)
+        return as_logs(logs)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        return as_logs(super().test_step(data))
 
     def differentiate(
         self,
