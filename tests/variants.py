@@ -20,7 +20,7 @@ SLOW: dict[str, list[str]] = {
     "bad_input/test_wrong_couples.py::test_estimator_and_layer_that_do_not_go_together": [
         "RelaxNormal.*graph"
     ],
-    "callbacks/test_gradient_variance.py::test_training_does_not_notice": ["options[12]"],
+    "callbacks/test_gradient_variance.py::test_training_does_not_notice": ["options[123]"],
     "estimators/test_architectures.py::test_encoders": ["LSTM"],
     "estimators/test_architectures.py::test_encoders_train": ["LSTM", "convolution"],
     "estimators/test_batch_coupling.py::test_unbiased_through_batch_norm_of_samples": ["Relax"],
@@ -84,7 +84,7 @@ SLOW: dict[str, list[str]] = {
     "layers/test_families_bad_input.py::test_estimators_of_binary_units": ["double_cv|rodeo"],
     "layers/test_impossible.py::test_training_with_infinite_logits": [
         "(bernoulli|top_k|sticks|plackett_luce)-relax-mixed",
-        "plackett_luce-relax-float32|categorical-rebar|bernoulli-nvil",
+        "plackett_luce-(relax|rebar)-float32|categorical-rebar|bernoulli-nvil",
     ],
     "layers/test_masks.py::test_independent_relax": [
         "categorical|plackett_luce|matching|spanning_tree|arborescence"
@@ -122,12 +122,15 @@ SLOW: dict[str, list[str]] = {
         "XLA-(categorical|stick|matching|ordered)",
         "XLA-(spanning_tree|arborescence|sparse|blocks)",
     ],
-    "rl/test_architectures.py::test_a_variable_that_is_not_used": ["kl-relax", "natural-a2c"],
+    "rl/test_architectures.py::test_a_variable_that_is_not_used": ["kl", "natural-a2c", "clip"],
     "rl/test_architectures.py::test_regularizers_of_the_policy": ["(activity|add_loss)-clip"],
     "rl/test_architectures.py::test_several_trajectories": ["True-recurrent"],
-    "rl/test_architectures.py::test_trust_regions_of_recurrent_policies": ["NaturalGradient"],
+    "rl/test_architectures.py::test_trust_regions_of_recurrent_policies": [
+        "NaturalGradient|KLPenalty"
+    ],
     "rl/test_collector.py::test_lengths_and_gradients_have_the_right_means": ["8-8"],
     "rl/test_environments.py::test_ctrl_c_reaches_processes": ["given"],
+    "rl/test_faults.py::test_an_environment_that_fails_in_an_episode": ["n_steps", "nan reward"],
     "rl/test_objective.py::test_the_size_of_the_gradient_does_not_grow_with_the_steps": ["relax"],
     "rl/test_persistence.py::test_everything_is_saved": ["clip", "keras model"],
     "rl/test_schedulable.py::test_a_change_is_that_of_a_trainer_made_with_it": [
@@ -147,7 +150,7 @@ SLOW: dict[str, list[str]] = {
         "float16|observed|reinmax|^policy$|penalised"
     ],
     "training/test_inputs.py::test_optional_inputs": [
-        "eagerly.*dict",
+        "eagerly.*(dict|first)",
         "jit.*(first|last)",
     ],
     "training/test_inputs.py::test_ragged_inputs": ["eagerly"],

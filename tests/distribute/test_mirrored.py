@@ -15,11 +15,12 @@ def exact_gradients_lead_to_the_weights_of_one_device(found):
 
     The bar is 1e-5 after 50 steps; in float64 there is nothing but rounding.
     """
-    assert found.keys() == {"24", "21", "17", "sgd", "sum", "eagerly"}
-    for case, (weights, losses, fallen) in found.items():
+    assert found.keys() == {"even", "uneven", "one_row", "sum", "eagerly"}
+    for case, (weights, losses, _) in found.items():
         assert weights < 1e-11, case
         assert losses < 1e-11, case
-        assert fallen > 0.05, case  # it did train
+    _, _, fallen = found["even"]
+    assert fallen > 0.1  # it did train
 
 
 def every_estimator_gives_the_gradients_of_one_device(found):
@@ -56,7 +57,7 @@ def the_mean_is_that_of_one_device_and_the_variance_falls_with_the_global_batch(
 
 
 def trainings_end_with_the_same_weights_everywhere(found):
-    assert found.keys() == {"batch_norm", "nvil", "baseline", "rodeo"}
+    assert found.keys() == {"batch_norm", "baseline", "rodeo"}
     for case, (*losses, apart) in found.items():
         assert np.isfinite(losses).all(), case
         assert apart == 0, case

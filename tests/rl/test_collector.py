@@ -4,9 +4,12 @@ import gymnasium
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.rl.envs import Counter, trainer
 from tf_relax import rl
+from tf_relax._src.rl import learner
+from tf_relax._src.rl.world.rollout import to_tensors
 
 SHORT, LONG = 1, 12
 
@@ -48,13 +51,18 @@ def test_lengths_and_gradients_have_the_right_means(n_envs, n_episodes):
     made = uneven_trainer(n_envs=n_envs, n_episodes=n_episodes)
     made.noise_seeds.state.assign(keras.random.SeedGenerator(0).state)
     collector = made._collector()
+
+    @tf.function(autograph=False)
+    def of_logit(rollout):
+        return learner.differentiate(made, rollout).gradients[1][1]
+
     lengths, gradients = [], []
     for k in range(250):
         rollout, frames = collector.collect(None if k else 0)
         assert frames == rollout.mask.sum()
         assert collector.unused == 0
         lengths += rollout.mask.sum(0).tolist()
-        gradients.append(made.differentiate(rollout).gradients[1][1])
+        gradients.append(float(of_logit(to_tensors(made._normalized(rollout)))))
     p = 0.3
     truth = p * LONG + (1 - p) * SHORT
     error = (LONG - SHORT) * np.sqrt(p * (1 - p) / len(lengths))
