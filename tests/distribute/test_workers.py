@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.distribute.worker import trained
 
-SCRIPT = pathlib.Path(__file__).with_name("worker.py")
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def free_ports(count):
@@ -30,7 +30,8 @@ def together(count, folder):
     ports = ",".join(map(str, free_ports(count)))
     workers = [
         subprocess.Popen(
-            [sys.executable, SCRIPT, str(index), ports, folder],
+            [sys.executable, "-m", "tests.distribute.worker", str(index), ports, folder],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

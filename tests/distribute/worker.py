@@ -1,6 +1,6 @@
 """One of several processes that train a model together, over the loopback interface.
 
-    python tests/distribute/worker.py index port,port,... folder
+    python -m tests.distribute.worker index port,port,... folder
 
 Weights, losses and what it predicts are written to the folder.
 """
