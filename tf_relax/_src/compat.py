@@ -28,7 +28,7 @@ def global_seed_state() -> keras.Variable | None:
     from keras.src.backend.common import global_state
     from keras.src.random import seed_generator
 
-    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute("global_seed_generator")
     if generator is None and not tf.distribute.has_strategy():
         generator = seed_generator.global_seed_generator()
     return None if generator is None else generator.state
