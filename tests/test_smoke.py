@@ -166,4 +166,8 @@ def test_private_hooks():
     twice = tf.function(lambda x: 2 * x)
     assert twice(tf.ones(())) == 2
     compat.forget_kernels()
+    assert callable(keras.Model._maybe_symbolic_build)  # which models override
+    batches = iter([(tf.ones((3, 2)), None)])
+    x, y = compat.first_part([(0, 1, batches)], tf.distribute.get_strategy())
+    assert (x.shape, y) == ((3, 2), None)
     assert twice(tf.ones(())) == 2
