@@ -58,13 +58,23 @@ def first_part(iterator: Any, strategy: Any) -> Any:
     """
     epoch = iterator.enumerate_epoch() if hasattr(iterator, "enumerate_epoch") else iterator
     *_, batches = next(iter(epoch))
+    return _first_part(next(batches), strategy)
 
+
+def _first_part(batch: Any, strategy: Any) -> Any:
     def part(value: Any) -> Any:
         distributed = isinstance(value, tf.distribute.DistributedValues)
         return strategy.experimental_local_results(value)[0] if distributed else value
 
     # Of Keras's trees, which are those of TensorFlow but for distributed values.
-    return tf.nest.map_structure(part, next(batches))
+    return tf.nest.map_structure(part, batch)
+
+
+def build_metrics(model: keras.Model, batch: Any) -> None:
+    """Gives the metrics of a compiled model their variables, by a batch as `fit` reads it."""
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        model._symbolic_build(data_batch=_first_part(batch, strategy))
 
 
 def keras_mask(tensor: Any) -> Any:
@@ -170,3 +180,22 @@ def leaves_config_to_keras(get_config: Callable[..., dict[str, Any]]) -> Callabl
     from keras.src.utils.python_utils import default
 
     return default(get_config)
+
+
+def checkpointed(model: keras.Model, groups: dict[str, list[keras.Variable]]) -> Any:
+    """Returns what a model's `_trackable_children` adds for variables that no layer holds.
+
+    TensorFlow saves and restores by that graph of children, in which Keras has no place for the
+    states of seed generators. It is one object for as long as the variables are the same.
+    """
+    names = {name: [id(variable) for variable in group] for name, group in groups.items()}
+    known = model.__dict__.get("_tf_relax_checkpointed")
+    if known is None or known[0] != names:
+        known = names, tf.train.Checkpoint(**groups)
+        model.__dict__["_tf_relax_checkpointed"] = known
+    return known[1]
+
+
+def start_at_epoch(model: keras.Model, epoch: int) -> None:
+    """Lets the `fit` that is about to begin do so at a later epoch."""
+    model._initial_epoch = epoch

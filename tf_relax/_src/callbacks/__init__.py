@@ -1,5 +1,6 @@
 """Callbacks for `fit`."""
 
+from tf_relax._src.callbacks.backup_and_restore import BackupAndRestore
 from tf_relax._src.callbacks.gradient_variance import GradientVariance
 
-__all__ = ["GradientVariance"]
+__all__ = ["BackupAndRestore", "GradientVariance"]

@@ -21,7 +21,7 @@ from tf_relax._src.sites.shapes import Shapes
 # How the divergence of a sample's distribution from its prior is computed.
 ANALYTIC, SAMPLED = "analytic", "sampled"
 _INFERENCE = ("sample", "mode", "mean")
-_SEED_STATE = "seed_state"
+_SEED_STATE, _KIND = "seed_state", "kind"
 
 
 class Stochastic(keras.layers.Layer):
@@ -242,9 +242,19 @@ class Stochastic(keras.layers.Layer):
         super().save_own_variables(store)
         # Keras saves the state of no seed generator; with it, training resumes bit by bit.
         store[_SEED_STATE] = np.asarray(self.seed_generator.state)
+        # Logits of one shape are those of layers of many kinds.
+        store[_KIND] = np.frombuffer(type(self).__name__.encode(), np.uint8)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        super().load_own_variables({key: store[key] for key in store.keys() if key != _SEED_STATE})
+        kind = type(self).__name__
+        saved = np.asarray(store[_KIND]).tobytes().decode() if _KIND in store.keys() else kind
+        if saved != kind:
+            raise ValueError(
+                f"{self._label()} cannot take the weights of a {saved}: they were trained for "
+                "other samples. Make the model with the layer that it was saved with."
+            )
+        own = {key: store[key] for key in store.keys() if key not in (_SEED_STATE, _KIND)}
+        super().load_own_variables(own)
         if _SEED_STATE in store.keys():
             self.seed_generator.state.assign(store[_SEED_STATE])
 

@@ -17,9 +17,7 @@ from tf_relax._src.compat import (
     bind_build,
     finish_clones,
     first_part,
-    leaves_config_to_keras,
     loss_tracker,
-    saving_to_legacy_hdf5,
     sublayers,
 )
 from tf_relax._src.estimators import Estimator
@@ -32,11 +30,12 @@ from tf_relax._src.training.estimation import Estimation, check_objective
 from tf_relax._src.training.estimator_state import EstimatorState
 from tf_relax._src.training.relax_optimizer import RelaxOptimizer, paired
 from tf_relax._src.training.replicas import as_logs, check_strategy
+from tf_relax._src.training.saved import Saved
 from tf_relax._src.training.styles import style_of, variant
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxModel(keras.Model):
+class RelaxModel(Saved):
     r"""A `keras.Model` that trains through stochastic layers.
 
     Built functionally, `RelaxModel(inputs, outputs)`, from a list of layers, `RelaxModel([...])`,
@@ -80,38 +79,6 @@ class RelaxModel(keras.Model):
         # Pickle finds a class by its name, and by that name a variant is the class it varies.
         load, arguments = super().__reduce__()
         return getattr(RelaxModel, load.__name__), arguments
-
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        if str(filepath).endswith((".h5", ".hdf5")):  # before Keras opens the file
-            raise self._no_place_in_hdf5()
-        super().save(filepath, *args, **kwargs)
-
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Loads weights as `keras.Model.load_weights` does; if that fails, nothing has changed."""
-        optimizer = getattr(self, "optimizer", None)
-        moments = [] if optimizer is None else optimizer.variables
-        state = [] if self.estimator_state is None else self.estimator_state.variables
-        variables = [*self.variables, *state, *moments]
-        before = [tf.identity(variable.value) for variable in variables]
-        try:
-            super().load_weights(filepath, *args, **kwargs)
-        except Exception:
-            for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
-            raise
-
-    @leaves_config_to_keras
-    def get_config(self) -> dict[str, Any]:
-        if saving_to_legacy_hdf5():  # by `keras.saving.save_model`
-            raise self._no_place_in_hdf5()
-        return super().get_config()
-
-    def _no_place_in_hdf5(self) -> ValueError:
-        return ValueError(
-            f"RelaxModel '{self.name}' cannot be saved to a legacy HDF5 file, which has no place "
-            "for its estimator. Use `model.save('model.keras')`, or for the weights alone "
-            "`model.save_weights('model.weights.h5')`."
-        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RelaxModel:
