@@ -129,6 +129,11 @@ CASES = [
     (estimators.Vimco, {}, None),
     (losses.BlackBox, {"fn": first_pixel, "reduction": "sum", "name": "box"}, None),
     (losses.BernoulliNLL, {"reduction": "sum", "name": "nll"}, None),
+    (
+        callbacks.BackupAndRestore,
+        {"backup_dir": "backup", "save_freq": 3, "continuous": True},
+        None,
+    ),
     (callbacks.GradientVariance, {"x": np.ones((2, 3)), "y": np.ones(2), "frequency": 3}, None),
     (
         tf_relax.RelaxOptimizer,

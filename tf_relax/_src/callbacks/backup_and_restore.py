@@ -63,14 +63,15 @@ class BackupAndRestore(keras.callbacks.Callback):
         continuous: bool = False,
     ):
         super().__init__()
-        frequent = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
-        if save_freq != "epoch" and not frequent:
+        batches = 0 if isinstance(save_freq, (str, bool)) else save_freq
+        if save_freq != "epoch" and not (isinstance(batches, int) and batches > 0):
             raise ValueError(
                 "BackupAndRestore: `save_freq` must be 'epoch' or a number of batches. Received: "
                 f"{save_freq!r}"
             )
         self.backup_dir = Path(backup_dir)
         self.save_freq = save_freq
+        self._batches_between = batches  # 0 for epochs
         self.delete_checkpoint = delete_checkpoint
         self.continuous = continuous
 
@@ -106,7 +107,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             return  # was trained before
         self._trained = 0
         self._since_backup += done
-        if self.save_freq != "epoch" and self._since_backup >= self.save_freq:
+        if 0 < self._batches_between <= self._since_backup:
             self._back_up()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -248,15 +248,16 @@ class Stochastic(keras.layers.Layer):
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         kind = type(self).__name__
         saved = np.asarray(store[_KIND]).tobytes().decode() if _KIND in store.keys() else kind
-        if saved != kind:
+        if saved != kind or _SEED_STATE not in store.keys():
+            whose = f"of a {saved}" if saved != kind else "of a model without such a layer"
             raise ValueError(
-                f"{self._label()} cannot take the weights of a {saved}: they were trained for "
-                "other samples. Make the model with the layer that it was saved with."
+                f"{self._label()} finds the weights {whose}: what comes after it was trained for "
+                "other samples. Make the model with the layers that it was saved with, or take "
+                "what fits by load_weights(path, skip_mismatch=True)."
             )
         own = {key: store[key] for key in store.keys() if key not in (_SEED_STATE, _KIND)}
         super().load_own_variables(own)
-        if _SEED_STATE in store.keys():
-            self.seed_generator.state.assign(store[_SEED_STATE])
+        self.seed_generator.state.assign(store[_SEED_STATE])
 
     def _relaxation_for(self, logits_shape: Any) -> Relaxation:
         """Returns the relaxation for logits of a shape."""

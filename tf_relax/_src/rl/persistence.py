@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax._src.rl import saved_environment
 from tf_relax._src.rl.gradient import estimators
 from tf_relax._src.rl.world import wrapper_statistics
-from tf_relax._src.rl.world.environments import Environments
-from tf_relax._src.rl.world.gym import gymnasium
+from tf_relax._src.whole_files import WholeFiles, check_store
 
 # The environment that a trainer under deserialization gets instead of the one it was saved with.
 _given: contextvars.ContextVar[Any] = contextvars.ContextVar("environment", default=None)
@@ -73,7 +73,7 @@ def _environment(env: Any) -> Iterator[None]:
         _given.reset(token)
 
 
-class Saved(keras.Model):
+class Saved(WholeFiles):
     """The part of a `PolicyGradient` that Keras's saving talks to."""
 
     def get_config(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Saved(keras.Model):
             **{name: getattr(self, name) for name in _NUMBERS},
             "estimator": keras.saving.serialize_keras_object(self.estimator),
             "n_envs": self.environments.n_envs,
-            "env": saved_environment(self._given_env, self.environments),
+            "env": saved_environment.saved(self._given_env, self.environments),
             "env_name": self.environments.name,
             "shared_layers": self._shared_layers(),
             "shared_variables": len(self.shared_variables),
@@ -111,8 +111,8 @@ class Saved(keras.Model):
                 "specification from which gymnasium could make another. Make it yourself: "
                 "tf_relax.rl.load(path, env=...)."
             )
-        elif config["env"].startswith("{"):
-            config["env"] = gymnasium.envs.registration.EnvSpec.from_json(config["env"])
+        else:
+            config["env"] = saved_environment.restored(config["env"])
         names, count = config.pop("shared_layers", []), config.pop("shared_variables", 0)
         if names:
             of_policy = {layer.name: layer for layer in config["policy"].layers}
@@ -163,6 +163,7 @@ class Saved(keras.Model):
             store[name] = array
 
     def load_own_variables(self, store: Any) -> None:
+        check_store(store)
         self.frames, self.updates = int(store["frames"][()]), int(store["updates"][()])
         self.episode_returns = collections.deque(np.array(store["episode_returns"]).tolist())
         self.episode_lengths = collections.deque(np.array(store["episode_lengths"]).tolist())
@@ -174,6 +175,24 @@ class Saved(keras.Model):
         wrapper_statistics.from_arrays(statistics, store)
         wrapper_statistics.write(vector, statistics)
         self.forget_traces()
+
+    def restorer(self) -> Callable[[], None]:
+        """Returns a function that makes the trainer what it is now."""
+        optimizers = [getattr(self, name, None) for name in _OPTIMIZERS]
+        variables = [
+            *self.variables,
+            *(v for o in optimizers if o is not None for v in o.variables),
+        ]
+        values = [tf.identity(variable.value) for variable in variables]
+        own: dict[str, Any] = {}  # as a file holds it
+        Saved.save_own_variables(self, own)
+
+        def restore() -> None:
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+            Saved.load_own_variables(self, own)
+
+        return restore
 
     def _seed_states(self) -> list[keras.Variable]:
         """Returns the states of all random generators, which Keras's saving passes over."""
@@ -214,22 +233,3 @@ class _Logits(keras.layers.Layer):
 
     def compute_output_spec(self, observations: keras.KerasTensor) -> keras.KerasTensor:
         return keras.KerasTensor((observations.shape[0], self._size), "float32")
-
-
-def saved_environment(given: Any, environments: Environments) -> str | None:
-    """Returns an id or a specification, as JSON, that makes the environment again; or `None`."""
-    if isinstance(given, str):
-        return given
-    vector = environments.vector
-    envs = getattr(vector, "envs", None)
-    if vector is not vector.unwrapped or not envs:
-        return None  # wrappers of vector environments are part of no specification
-    spec = envs[0].spec
-    if spec is None or any(env.spec != spec for env in envs):
-        return None
-    if any(wrapper.kwargs is None for wrapper in spec.additional_wrappers):
-        return None
-    try:
-        return spec.to_json()
-    except (TypeError, ValueError):
-        return None  # made with arguments that are more than numbers and strings
