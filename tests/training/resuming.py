@@ -27,7 +27,9 @@ def made(estimator="relax", **kwargs):
     """A model with all that training changes: seeds of every kind, batch statistics, schedules."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((6,))
-    x = keras.layers.Dropout(0.2)(Jitter()(inputs))
+    # On several devices Keras lets no layer draw from the global generator.
+    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+    x = keras.layers.Dropout(0.2)(Jitter()(inputs) if alone else inputs)
     x = keras.layers.BatchNormalization()(keras.layers.Dense(8, "relu")(x))
     code = RelaxBernoulli(prior="learned")(keras.layers.Dense(4)(x))
     choice = RelaxCategorical()(keras.layers.Dense(3)(x))

@@ -84,6 +84,11 @@ def audit(
         )
     if not model.compiled:
         raise ValueError(f"Model '{model.name}' is not compiled: call `compile` before `audit`.")
+    if tf.distribute.has_strategy():
+        raise ValueError(
+            f"`audit` draws every batch on one device. Call it on model '{model.name}' outside of "
+            "`strategy.scope()`."
+        )
     if num_samples < 8:
         raise ValueError(f"`num_samples` must be at least 8. Received: {num_samples}")
     x, y = as_tensors(x), as_tensors(y)
@@ -249,11 +254,21 @@ class _Draws:
         if not fitted:
             progress.add(steps)
             return
-        optimizer = keras.optimizers.Adam(learning_rate)
-        optimizer.build(list(fitted.values()))
-        apply = tf.function(
-            lambda g: updates.apply(optimizer, g, list(fitted.values())), autograph=False
-        )
+        # A batch is drawn on one device. Where there are several, all have the variables, and an
+        # optimizer adds up what each of them is given.
+        strategy = self.model.distribute_strategy
+        with strategy.scope():
+            optimizer = keras.optimizers.Adam(learning_rate)
+            optimizer.build(list(fitted.values()))
+
+        def update(gradients: list[tf.Tensor]) -> None:
+            parts = [gradient / strategy.num_replicas_in_sync for gradient in gradients]
+            updates.apply(optimizer, parts, list(fitted.values()))
+
+        @tf.function(autograph=False)
+        def apply(gradients: list[tf.Tensor]) -> None:
+            strategy.run(update, args=(gradients,))
+
         for _ in range(steps):
             gradients = self.draw()[2]
             apply([gradients[key] for key in fitted])

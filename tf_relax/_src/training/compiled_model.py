@@ -31,6 +31,7 @@ class CompiledModel(Protocol):
         batch_coupled: whether examples reach each other's objective; `None` to find out.
         jit_compile: whether XLA compiles its steps.
         run_eagerly: whether its steps are no graphs.
+        distribute_strategy: that it was made under.
     """
 
     name: str
@@ -45,6 +46,7 @@ class CompiledModel(Protocol):
     batch_coupled: bool | None
     jit_compile: Any
     run_eagerly: bool
+    distribute_strategy: Any
 
     @property
     def stochastic_layers(self) -> Sequence[Stochastic]: ...
