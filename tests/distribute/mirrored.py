@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -60,26 +61,51 @@ def distance(one, two):
     return max(np.abs(a - b).max() for a, b in pairs)
 
 
-def fitted(make, rows, epochs):
+def fitted(pair, rows, epochs):
     """How far two replicas end from one device, in weights and in the losses of all epochs."""
     x, y = data(rows)
-    one, two = both(make)
     options = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
-    losses = [made.fit(x, y, **options).history["loss"] for made in (one, two)]
-    return distance(one, two), np.abs(np.subtract(*losses)).max(), np.ptp(losses[0])
+    losses = [made.fit(x, y, **options).history["loss"] for made in pair]
+    return distance(*pair), np.abs(np.subtract(*losses)).max(), np.ptp(losses[0])
 
 
 def exact():
-    """Fifty steps, and last batches of every kind."""
-    momentum = functools.partial(keras.optimizers.SGD, 0.05, 0.9)
+    """Fifty steps, and then last batches of every kind."""
+    pair = both(lambda: model("exact"))
     total = keras.losses.MeanSquaredError(reduction="sum")
     return {
-        "even": fitted(lambda: model("exact"), 24, 17),
-        "uneven": fitted(lambda: model("exact", momentum()), 21, 3),
-        "one_row": fitted(lambda: model("exact"), 17, 3),  # and nothing for the second replica
-        "sum": fitted(lambda: model("exact", loss=total), 21, 3),
-        "eagerly": fitted(lambda: model("exact", run_eagerly=True), 16, 1),
+        "even": fitted(pair, 24, 17),
+        "uneven": fitted(pair, 21, 3),
+        "one_row": fitted(pair, 17, 3),  # and nothing for the second replica
+        "sum": fitted(both(lambda: model("exact", loss=total)), 21, 3),
+        "eagerly": fitted(both(lambda: model("exact", run_eagerly=True)), 16, 1),
     }
+
+
+def tools():
+    """What stands around a training, on one device and two: audits, callbacks, files."""
+    x, y = data(8)
+    one, two = both(lambda: model("nvil", regularizer=None))
+    found = {}
+    for name, made in (("one", one), ("two", two)):
+        options = {"num_samples": 8, "surrogate_steps": 3, "verbose": 0}
+        report = tf_relax.audit(made, x, y, ["reinforce", "nvil"], **options).to_dict()
+        found[f"audit_{name}"] = [row["bits"]["variance"] for row in report.values()]
+    with tempfile.TemporaryDirectory() as folder:
+        callbacks = [
+            tf_relax.callbacks.BackupAndRestore(f"{folder}/backup", save_freq=1),
+            tf_relax.callbacks.GradientVariance(x, y, frequency=1),
+            keras.callbacks.ModelCheckpoint(f"{folder}/model.keras"),
+            keras.callbacks.ReduceLROnPlateau(monitor="loss"),
+            keras.callbacks.EarlyStopping(monitor="bits_gradient_variance", mode="min"),
+        ]
+        history = two.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=callbacks).history
+        loaded = keras.saving.load_model(f"{folder}/model.keras")
+    found["distance"] = distance(loaded, two)
+    found["variance"] = history["bits_gradient_variance"]
+    predicted = [made.predict(x, batch_size=8, verbose=0) for made in (loaded, two)]
+    found["predicted"] = np.array([*map(np.isfinite, predicted)])
+    return found
 
 
 def differentiated(made, x, y, noises=None):
@@ -225,7 +251,9 @@ def refusals():
             said[name] = f"{type(error).__name__}: {error}"
 
     x, y = data(8)
+    audited = model("relax")
     with strategy().scope():
+        expect("audit", lambda: tf_relax.audit(audited, x, y, verbose=0))
         expect("jit", lambda: model("relax", jit_compile=True))
         expect("steps", lambda: model("relax", steps_per_execution=2))
         shared = [lambda: keras.layers.BatchNormalization(synchronized=True)]
@@ -240,7 +268,7 @@ def refusals():
     return said
 
 
-PARTS = (exact, of_every_estimator, noise, statistics, trained, refusals)
+PARTS = (exact, of_every_estimator, noise, statistics, trained, tools, refusals)
 
 
 def main(folder):

@@ -63,9 +63,19 @@ def trainings_end_with_the_same_weights_everywhere(found):
         assert apart == 0, case
 
 
+def what_stands_around_a_training_works_on_two_replicas(found):
+    """An audit draws on one device, whatever the model trains on."""
+    np.testing.assert_allclose(found["audit_one"], found["audit_two"], rtol=1e-9)
+    assert len(found["variance"]) == 2
+    assert np.all(found["variance"] > 0)
+    assert found["distance"] == 0
+    assert found["predicted"].all()
+
+
 def what_does_not_work_says_so(found):
     said = {
         "jit": "compiles steps with XLA for one device.*2 replicas. Use jit_compile='auto'",
+        "audit": "draws every batch on one device.*outside of `strategy.scope",
         "steps": "several steps.*in one graph on CPUs.*Use steps_per_execution=1",
         "synchronized": "batch statistics.*has synchronized=True.*Use synchronized=False",
         "policy": "Policies do not train on several replicas.*n_envs",
@@ -89,4 +99,5 @@ def test_two_replicas(tmp_path):
     replicas_draw_noise_of_their_own(found["noise"])
     the_mean_is_that_of_one_device_and_the_variance_falls_with_the_global_batch(found["statistics"])
     trainings_end_with_the_same_weights_everywhere(found["trained"])
+    what_stands_around_a_training_works_on_two_replicas(found["tools"])
     what_does_not_work_says_so(found["refusals"])

@@ -4,6 +4,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -25,12 +26,13 @@ def free_ports(count):
     return ports
 
 
-def together(count, folder):
-    """What every one of so many processes wrote down."""
+def started(count, module, folder, *arguments):
+    """So many processes that know of one another."""
     ports = ",".join(map(str, free_ports(count)))
-    workers = [
+    command = [sys.executable, "-m", f"tests.distribute.{module}"]
+    return [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.distribute.worker", str(index), ports, folder],
+            [*command, str(index), ports, folder, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -38,6 +40,11 @@ def together(count, folder):
         )
         for index in range(count)
     ]
+
+
+def together(count, folder, module="worker", *arguments):
+    """What every one of so many processes wrote down."""
+    workers = started(count, module, folder, *arguments)
     try:
         said = [worker.communicate(timeout=300)[0] for worker in workers]
     finally:
@@ -63,3 +70,30 @@ def test_processes_train_as_one(count, tmp_path, float64):
     assert np.isfinite(first["relax_loss"]).all()
     parts = np.split(first["predicted"].ravel(), count)
     assert (parts[0] != parts[1]).any()  # each process draws noise of its own
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_and_the_job_goes_on(tmp_path):
+    """The other one stops with an error, and started again they end with the same weights."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    expected, _ = together(2, whole, "resumable_worker", "30")
+    workers = started(2, "resumable_worker", killed, "30")
+    while not (killed / "training-1").exists():
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.01)
+    time.sleep(0.4)
+    workers[1].kill()
+    start = time.monotonic()
+    said, _ = workers[0].communicate(timeout=120)
+    seconds = time.monotonic() - start
+    workers[1].communicate()
+    assert workers[0].returncode > 0
+    assert "task:1" in said
+    print(f"the other worker stopped after {seconds:.0f} s")
+    backups = sorted((killed / "backup").glob("epoch*"))
+    assert backups[-1].name < "epoch-000030"
+    for found in together(2, killed, "resumable_worker", "30"):
+        for key, value in expected.items():
+            np.testing.assert_array_equal(found[key], value, err_msg=key)
