@@ -25,7 +25,7 @@ from tf_relax import (
 )
 from tf_relax._src.audit import audit
 from tf_relax._src.sites import record
-from tf_relax._src.training import RelaxModel, RelaxOptimizer
+from tf_relax._src.training import RelaxModel, RelaxOptimizer, for_inference
 from tf_relax._src.version import __version__
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "audit",
     "callbacks",
     "estimators",
+    "for_inference",
     "layers",
     "losses",
     "metrics",

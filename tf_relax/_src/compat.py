@@ -199,3 +199,12 @@ def checkpointed(model: keras.Model, groups: dict[str, list[keras.Variable]]) ->
 def start_at_epoch(model: keras.Model, epoch: int) -> None:
     """Lets the `fit` that is about to begin do so at a later epoch."""
     model._initial_epoch = epoch
+
+
+def input_signature(model: keras.Model) -> list[Any]:
+    """Returns the specifications of what a model is called with, as `export` takes them."""
+    try:
+        from keras.src.export.export_utils import get_input_signature
+    except ImportError:  # Keras 3.6
+        from keras.src.export.export_lib import _get_input_signature as get_input_signature
+    return list(get_input_signature(model))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_relax._src.compat import keras_mask
 from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.mask import combined_mask, restricted, where_counted
+from tf_relax._src.layers.serving import current_serving
 from tf_relax._src.layers.stochastic import SAMPLED, add_per_example_loss
 from tf_relax._src.relaxations import Bernoulli, Categorical, Relaxation, Sticks
 from tf_relax._src.relaxations.event import sum_event
@@ -84,6 +85,8 @@ class ConditionalPrior(keras.layers.Layer):
         mask: tf.Tensor | None = None,
         sample_mask: tf.Tensor | None = None,
     ) -> tf.Tensor:
+        if current_serving() is not None:
+            return sample  # where there is no objective
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         a, prior = tf.cast(logits, dtype), tf.cast(prior_logits, dtype)
         drawn = self._drawn(sample)

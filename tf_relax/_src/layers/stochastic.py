@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_relax._src.compat import keras_mask, position_of_call
 from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.mask import combined_mask, of_steps, restricted
+from tf_relax._src.layers.serving import current_serving
 from tf_relax._src.relaxations import Draw, KnownMean, Relaxation, Relaxed
 from tf_relax._src.relaxations.event import all_finite, along_event
 from tf_relax._src.relaxations.noise import of_replica, seed_pair, stream
@@ -110,10 +111,13 @@ class Stochastic(keras.layers.Layer):
         static = self.relaxation.noise_shape(logits.shape).as_list()
         dynamic = tf.shape(logits)
         shape = [dynamic[k] if size is None else size for k, size in enumerate(static)]
-        shape = tf.stack([count, *shape])
         position = position_of_call() if position is None else position
-        seed = of_replica(stream(seed_pair(self.seed_generator), position))
-        return self.relaxation.noise(shape, logits.dtype, seed)
+        serving = current_serving()
+        if serving is not None:
+            seed = stream(serving.seed, position)
+        else:
+            seed = of_replica(stream(seed_pair(self.seed_generator), position))
+        return self.relaxation.noise(tf.stack([count, *shape]), logits.dtype, seed)
 
     def as_output(self, draw: Draw) -> tf.Tensor:
         """Returns what a hard sample looks like to the rest of the model, without a derivative.
@@ -128,6 +132,8 @@ class Stochastic(keras.layers.Layer):
 
     def hard_output(self, logits: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Returns a hard output; differentiating it raises."""
+        if current_serving() is not None:
+            return output  # to where nothing is differentiated, and the op below may not exist
         if not output.dtype.is_floating:
             return output  # an index, which nothing can be differentiated through anyway
         message = (
@@ -178,21 +184,31 @@ class Stochastic(keras.layers.Layer):
             context = tf.cast(context, logits.dtype)
         handler = current_handler()
         always = handler is not None and handler.always_samples
-        sampled = bool(training) or self.inference == "sample" or always
+        serving = current_serving()
+        inference = self.inference
+        if serving is not None:
+            inference = serving.inference or inference
+            if isinstance(self.relaxation, KnownMean):
+                serving.means[self.name] = self.relaxation.mean(logits)
+        sampled = bool(training) or inference == "sample" or always
         draw = None
         if sampled and handler is not None:
             site = handler.visit(self, logits, context, mask)
             output, logits = site.output, site.logits
             draw = site.draw if site.hard else None
+        elif sampled and serving is not None and serving.seeds is not None:
+            output = serving.by_example(self, logits, position_of_call())
         elif sampled:
             draw = self.relaxation.sample(logits, self.noise(logits)[0])
             output = self.hard_output(logits, self.as_output(draw))
-        elif self.inference == "mode":
+        elif inference == "mode":
             output = self.hard_output(logits, self.mode_output(logits))
         else:
             assert isinstance(self.relaxation, KnownMean)
             output = tf.cast(self.relaxation.mean(logits), self.compute_dtype)
         method = None if handler is None else handler.divergence
+        if serving is not None:
+            return output  # which has no objective
         drawn = Drawn(self.relaxation, draw, sampled, mask)
         self.add_divergence(logits, output, drawn, method)
         if not self.relaxable:  # an index cannot be NaN

@@ -28,6 +28,7 @@ from tf_relax._src.training.batch import batch_size
 from tf_relax._src.training.differentiation import Differentiation, differentiate
 from tf_relax._src.training.estimation import Estimation, check_objective
 from tf_relax._src.training.estimator_state import EstimatorState
+from tf_relax._src.training.export import export_saved_model
 from tf_relax._src.training.relax_optimizer import RelaxOptimizer, paired
 from tf_relax._src.training.replicas import as_logs, check_strategy
 from tf_relax._src.training.saved import Saved
@@ -303,6 +304,40 @@ class RelaxModel(Saved):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         return as_logs(super().test_step(data))
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: Any = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Exports the model as `keras.Model.export` does, and a SavedModel with four endpoints.
+
+        `serve(inputs)` draws anew at every call and in every process; `seeded(inputs, seeds)` takes
+        a seed for each example, an int64, and draws the same for it again, whatever the batch;
+        `mode(inputs)` runs every stochastic layer at its mode; and `probabilities(inputs)` returns
+        the mean of each layer's samples by its name, given the modes of those before it.
+
+        Args:
+            filepath: where to.
+            format: `"tf_saved_model"`. Runtimes other than TensorFlow take
+                `tf_relax.for_inference(model)`, a plain Keras model.
+            verbose: as of `keras.Model.export`.
+            input_signature: likewise.
+            **kwargs: likewise.
+
+        Raises:
+            ValueError: for another format, and for layers that run Python code.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(
+                f"RelaxModel '{self.name}' is exported as 'tf_saved_model'. For {format!r} make a "
+                f"plain Keras model of it: tf_relax.for_inference(model).export({filepath!r}, "
+                f"format={format!r})."
+            )
+        export_saved_model(self, filepath, verbose, input_signature)
 
     def differentiate(
         self,

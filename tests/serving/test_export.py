@@ -1,0 +1,187 @@
+"""SavedModels, in a process that knows nothing of this package."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.serving.models import OTHERS, PLAIN, X, served
+from tf_relax import RelaxModel, layers
+
+ELSEWHERE = """
+import sys
+import numpy as np, tensorflow as tf
+folder = sys.argv[1]
+given = dict(np.load(f"{folder}/given.npz"))
+x, seeds = [given["one"], given["two"]], np.arange(6)
+loaded = tf.saved_model.load(f"{folder}/model")
+found = {}
+def keep(name, outputs):
+    found.update({f"{name}/{key}": value.numpy() for key, value in outputs.items()})
+keep("serve", loaded.serve(x))
+keep("again", loaded.serve(x))
+reloaded = tf.saved_model.load(f"{folder}/model")
+keep("reloaded", reloaded.serve(x))
+keep("seeded", loaded.seeded(x, seeds))
+keep("reversed", loaded.seeded([part[::-1] for part in x], seeds[::-1]))
+keep("alone", loaded.seeded([part[2:3] for part in x], seeds[2:3]))
+keep("other", loaded.seeded(x, seeds + 100))
+keep("mode", loaded.mode(x))
+keep("probabilities", loaded.probabilities(x))
+if len(sys.argv) > 2:
+    loaded = tf.saved_model.load(f"{folder}/for_xla")
+    compiled = tf.function(loaded.serve, jit_compile=True)
+    keep("compiled", compiled(x))
+    keep("compiled_again", compiled(x))
+    compiled = tf.function(loaded.seeded, jit_compile=True)
+    keep("compiled_seeded", compiled(x, seeds))
+    keep("compiled_reversed", compiled([part[::-1] for part in x], seeds[::-1]))
+assert "tf_relax" not in sys.modules
+np.savez(f"{folder}/found{len(sys.argv)}.npz", **found)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The model, and what two other processes got from its SavedModel."""
+    folder = tmp_path_factory.mktemp("served")
+    model = served({**PLAIN, **OTHERS})
+    model.export(folder / "model", verbose=False)
+    # The sampler of TensorFlow Probability needs a batch of known size under XLA.
+    others = {name: kind for name, kind in PLAIN.items() if name != "poisson"}
+    served({**others, **OTHERS}).export(folder / "for_xla", verbose=False)
+    np.savez(folder / "given.npz", one=X[0], two=X[1])
+    found = []
+    for arguments in ([], ["xla"]):
+        command = [sys.executable, "-c", ELSEWHERE, str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        outputs = {}
+        for key, value in np.load(folder / f"found{2 + len(arguments)}.npz").items():
+            endpoint, name = key.split("/")
+            outputs.setdefault(endpoint, {})[name] = value
+        found.append(outputs)
+    return model, *found
+
+
+RANDOM = [*PLAIN, *OTHERS, "nested"]
+
+
+def differ(one, other):
+    """Whether samples of several kinds differ: those of all kinds agree once in 10^9 draws."""
+    return any(
+        (one[name] != other[name]).any() for name in RANDOM if name in one.keys() & other.keys()
+    )
+
+
+def test_samples_are_fresh_in_every_call_reload_and_process(elsewhere):
+    _, one, two = elsewhere
+    draws = [found[name] for found in (one, two) for name in ("serve", "again", "reloaded")]
+    draws += [two["compiled"], two["compiled_again"]]
+    for k, draw in enumerate(draws):
+        assert all(differ(other, draw) for other in draws[:k])
+        np.testing.assert_allclose(draw["sum"], X[0] + X[1], rtol=1e-6)
+        assert set(np.unique(draw["bits"])) <= {0, 1}
+        np.testing.assert_array_equal(draw["one_hot"].sum(axis=-1), 1)
+        np.testing.assert_array_equal(draw["subset"].sum(axis=-1), 2)
+
+
+def test_a_seed_draws_the_same_for_an_example_in_every_batch_and_process(elsewhere):
+    _, one, two = elsewhere
+    for name in RANDOM:
+        np.testing.assert_array_equal(one["seeded"][name], two["seeded"][name])
+        np.testing.assert_array_equal(two["seeded"][name], two["reversed"][name][::-1])
+        if name != "poisson":
+            compiled = two["compiled_reversed"][name][::-1]
+            np.testing.assert_array_equal(two["compiled_seeded"][name], compiled)
+        np.testing.assert_array_equal(one["seeded"][name][2:3], one["alone"][name])
+    assert differ(one["seeded"], one["other"])
+    rows = one["seeded"]["normal"]
+    assert len(np.unique(rows)) == rows.size  # examples do not share their noise
+
+
+def test_modes_are_those_of_the_layers(elsewhere):
+    _, one, _ = elsewhere
+    expected = served({**PLAIN, **OTHERS}, inference="mode").predict(X, verbose=0)
+    for name, value in expected.items():
+        np.testing.assert_allclose(one["mode"][name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_probabilities_are_the_means_of_the_layers(elsewhere):
+    model, one, _ = elsewhere
+    known = {"bits", "one_hot", "index", "sticks", "poisson", "geometric", "normal", "inner"}
+    assert known <= one["probabilities"].keys()
+    np.testing.assert_allclose(one["probabilities"]["index"].sum(axis=-1), 1, rtol=1e-5)
+    for name, mean in (
+        ("bits", lambda a: 1 / (1 + np.exp(-a))),
+        ("geometric", lambda a: np.exp(-a)),
+    ):
+        logits = keras.Model(model.input, model.get_layer(name).input).predict(X, verbose=0)
+        np.testing.assert_allclose(one["probabilities"][name], mean(logits), rtol=1e-5)
+
+
+def test_samples_have_the_probabilities():
+    """Of 4,000 examples; 5 standard errors fail once in 10^6."""
+    inputs = keras.Input((2,))
+    model = RelaxModel(inputs, layers.RelaxBernoulli()(inputs))
+    with pytest.MonkeyPatch.context() as patch:
+        archives = []
+        patch.setattr(keras.export.ExportArchive, "__new__", lambda cls: Kept(archives))
+        model.export("nowhere", verbose=False)
+    x = np.tile(np.float32([[-1.0, 0.5]]), (4000, 1))
+    endpoints = archives[0]
+    for outputs in (endpoints["serve"](x), endpoints["seeded"](x, np.arange(4000))):
+        p = 1 / (1 + np.exp(-x[0]))
+        error = np.sqrt(p * (1 - p) / 4000)
+        assert np.all(np.abs(np.mean(outputs, axis=0) - p) < 5 * error)
+
+
+class Kept:
+    """Keeps the endpoints of an export in the place of writing them."""
+
+    def __init__(self, archives):
+        self.endpoints = {}
+        archives.append(self.endpoints)
+
+    def track(self, model):
+        self.model = model
+
+    def add_endpoint(self, name, function, signature):
+        signature = [s if isinstance(s, tf.TensorSpec) else tf.TensorSpec(s.shape, s.dtype)
+                     for s in signature]  # fmt: skip
+        self.endpoints[name] = tf.function(function, signature, autograph=False)
+        return self.endpoints[name]
+
+    def write_out(self, path, **kwargs):
+        assert path == "nowhere"
+
+
+def test_sequences_draw_for_every_step_of_an_example(tmp_path):
+    inputs = keras.Input((3, 2))
+    rows = keras.layers.TimeDistributed(layers.RelaxNormal())(inputs)
+    model = RelaxModel(inputs, rows)
+    model.export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    x = tf.zeros((4, 3, 2))
+    drawn = loaded.seeded(x, [5, 6, 7, 8]).numpy()
+    np.testing.assert_array_equal(drawn[1:2], loaded.seeded(x[:1], [6]).numpy())
+    assert len(np.unique(drawn)) == drawn.size
+
+
+@pytest.mark.parametrize(("layer", "width"), [(layers.GumbelSinkhorn, 3), (layers.Rounding, 6)])
+def test_python_code_is_refused(layer, width, tmp_path):
+    inputs = keras.Input((3, width))
+    model = RelaxModel(inputs, layer(name="match")(inputs))
+    with pytest.raises(ValueError, match=f"{layer.__name__} 'match' runs Python code"):
+        model.export(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_other_formats_are_those_of_a_plain_model(tmp_path):
+    inputs = keras.Input((3,))
+    model = RelaxModel(inputs, layers.RelaxBernoulli()(inputs))
+    with pytest.raises(ValueError, match=r"tf_relax.for_inference\(model\).export"):
+        model.export(tmp_path / "model.onnx", format="onnx")
