@@ -22,6 +22,12 @@ nll = np.sum(np.logaddexp(0, logits) - images * logits, axis=1).mean()
 mean = np.clip(images.mean(axis=0), 1e-3, 1 - 1e-3)
 guess = -np.sum(images * np.log(mean) + (1 - images) * np.log1p(-mean), axis=1).mean()
 assert nll < 0.85 * guess, (nll, guess)
+seeds = np.arange(len(images))
+drawn, again = served.seeded(images, seeds), served.seeded(images[::-1], seeds[::-1])
+assert np.allclose(drawn, again[::-1], atol=1e-4)
+assert served.mode(images).shape == images.shape
+(p,) = served.probabilities(images).values()
+assert p.shape == (200, 200) and np.all((p >= 0) & (p <= 1))
 assert "tf_relax" not in sys.modules
 """
 
