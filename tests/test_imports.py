@@ -13,7 +13,7 @@ SRC = PACKAGE / "_src"
 
 # From the ground up. A module may import from those below its floor, and from its own folder.
 FLOORS = [
-    ["version", "compat", "updates"],
+    ["version", "compat", "numbers", "updates"],
     ["relaxations"],
     ["rules", "surrogates"],
     ["sites"],

@@ -23,7 +23,7 @@ class Built(NamedTuple):
     priors: dict[str, np.ndarray]
 
     def data(self, rows: int | None = None) -> tuple[Any, ...]:
-        """Inputs, targets and weights as tensors; or those of the first example, again and again."""
+        """Inputs, targets and weights as tensors, or `rows` times those of the first example."""
 
         def tensor(value: np.ndarray | None) -> tf.Tensor | None:
             if value is None:

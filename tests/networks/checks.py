@@ -65,7 +65,9 @@ def can_be_listed(network: Network) -> bool:
     sites = [site for _, site in network.sites]
     refused = [site.mask is not None and not one_number(site) for site in sites]
     listed = all("listed" in site.kind.traits for site in sites)
-    return listed and not any(refused) and np.prod([SIZES[s.kind.name] for s in sites]) <= MOST_LISTED
+    return (
+        listed and not any(refused) and np.prod([SIZES[s.kind.name] for s in sites]) <= MOST_LISTED
+    )
 
 
 def one_number(site) -> bool:
@@ -92,9 +94,7 @@ def exact_error(network: Network, built: Built, expected: Enumerated) -> float:
     return float(error)
 
 
-def sampled_score(
-    network: Network, built: Built, expected: Enumerated, rows: int
-) -> float | None:
+def sampled_score(network: Network, built: Built, expected: Enumerated, rows: int) -> float | None:
     """Returns the z-score of the mean estimate for the first example, in a random direction."""
     model = built.model
     set_learned_only(model)

@@ -54,7 +54,9 @@ def bernoulli(mask: np.ndarray) -> Outcomes:
 def sticks(categories: int) -> Outcomes:
     """The first stick with a yes, or else the last category."""
     eye = np.eye(categories)
-    return bits(eye, eye[:, :-1], np.array([np.arange(categories - 1) <= k for k in range(len(eye))]))
+    return bits(
+        eye, eye[:, :-1], np.array([np.arange(categories - 1) <= k for k in range(len(eye))])
+    )
 
 
 def permutations_by_sticks(n: int) -> Outcomes:

@@ -84,11 +84,11 @@ SIZES = {kind.name: outcomes_of(kind) for kind in KINDS}
 
 
 @st.composite
-def networks(draw: Any) -> Network:
-    """A strategy for networks."""
+def networks(draw: Any, listed: int = MOST_LISTED) -> Network:
+    """A strategy for networks, most of them of no more than `listed` joint outcomes."""
     inputs, examples = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     sizes, parts = [inputs], []
-    budget = draw(st.sampled_from([MOST_LISTED, MOST_LISTED, MOST]))
+    budget = draw(st.sampled_from([listed, listed, MOST]))
 
     def some_features(count: int) -> tuple[int, ...]:
         """The latest feature, and others."""

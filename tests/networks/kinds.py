@@ -29,8 +29,8 @@ class Kind(NamedTuple):
         outcomes: of one example, given booleans shaped like the logits: what takes part.
         shown: shape of what the layer returns.
         traits: what estimators may ask for: "conditional" (z given b is known), "mean", "binary",
-            "sticks", "counts", "entropy" (has a formula), "one_choice" (whatever the mask), "listed"
-            (can be enumerated by the package), "bare" (only score functions will do).
+            "sticks", "counts", "entropy" (has a formula), "one_choice" (whatever the mask),
+            "listed" (can be enumerated by the package), "bare" (only score functions will do).
         indices: how many there are, for layers that return them, else `None`.
         needs: how many items a mask has to leave of every row, `None` where there can be no mask.
         flat: logits of the prior that favours nothing, or `None`.
@@ -57,7 +57,9 @@ class Kind(NamedTuple):
 def _kinds() -> list[Kind]:
     found: list[Kind] = []
 
-    def add(name: str, layer: Any, logits: Any, outcomes: Any, shown: Any, traits: str, **more: Any):
+    def add(
+        name: str, layer: Any, logits: Any, outcomes: Any, shown: Any, traits: str, **more: Any
+    ):
         traits = frozenset(traits.split())
         flat = more.pop("flat", None if "counts" in traits or "bare" in traits else 0.0)
         flat = None if flat is None else np.broadcast_to(flat, logits)

@@ -31,7 +31,7 @@ from tests.networks.drawn import Network, networks
 CHUNK = 100
 
 
-def run_chunk(number: int, examples: int = CHUNK) -> list[Agreement]:
+def run_chunk(number: int, examples: int = CHUNK, **limits: int) -> list[Agreement]:
     """Checks so many networks, in float64; raises for the simplest one that disagrees."""
     found = []
 
@@ -43,7 +43,7 @@ def run_chunk(number: int, examples: int = CHUNK) -> list[Agreement]:
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(networks())
+    @given(networks(**limits))
     def check(network: Network) -> None:
         found.append(agree(network))
 
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> Summary:
     log = arguments.log
     if log is not None and log.exists():
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        known = {number: agreements for number, agreements in lines}
+        known = dict(lines)
     sizes = [CHUNK] * (arguments.examples // CHUNK) + [arguments.examples % CHUNK]
     chunks = {arguments.first_seed + k: size for k, size in enumerate(sizes) if size}
     done = sum(len(known.get(number, [])) for number in chunks)
