@@ -48,7 +48,7 @@ def set_learned(model: tf_relax.RelaxModel, integers: bool = False, spread: floa
                 variable.assign(rng.standard_normal(variable.shape))
         if hasattr(state, "alpha"):
             state.alpha.assign(-0.7)
-        if layer.prior == "learned":
+        if isinstance(layer.prior, str) and layer.prior == "learned":
             # By shape alone: every estimator sees the same prior.
             fixed = np.random.default_rng(1)
             layer._prior_variable.assign(fixed.standard_normal(layer._prior_variable.shape))

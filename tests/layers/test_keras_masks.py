@@ -138,6 +138,19 @@ def test_attention_over_a_padded_sequence():
     assert getattr(model(TOKENS), "_keras_mask", None) is None  # one choice, no steps are left
 
 
+def test_a_mask_of_units_stays_with_its_layer(rng):
+    """It says nothing about steps, and the loss of Keras would take it for a mask of such."""
+    inputs, present = keras.Input((4,)), keras.Input((3,), dtype="bool")
+    code = layers.RelaxBernoulli(prior=[3.0])(keras.layers.Dense(3)(inputs), mask=present)
+    model = tf_relax.RelaxModel([inputs, present], keras.layers.Dense(2, name="output")(code))
+    x = [rng.normal(size=(5, 4)).astype("float32"), rng.random((5, 3)) < 0.5]
+    y = np.zeros((5, 2), "float32")
+    assert getattr(model(x), "_keras_mask", None) is None
+    model.compile("sgd", loss="mse")
+    loss = model.fit(x, y, batch_size=5, shuffle=False, verbose=0).history["loss"]
+    assert np.isfinite(loss).all()
+
+
 def test_masking_layer_and_context():
     """With a context beside the logits Keras names the mask otherwise."""
     x = np.array([[[1.0, 2.0], [0.0, 0.0]]], "float32")

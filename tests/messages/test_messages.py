@@ -10,6 +10,7 @@ from tests.messages import (
     audit_and_metrics,
     compiling,
     estimators,
+    first_steps,
     fitting,
     layers,
     losses,
@@ -20,6 +21,7 @@ from tests.messages import (
 )
 
 ROWS = [
+    *first_steps.ROWS,
     *layers.ROWS,
     *surrogates.ROWS,
     *estimators.ROWS,

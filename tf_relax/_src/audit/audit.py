@@ -169,6 +169,8 @@ def _labelled(
         return {label: estimator_names.get(e) for label, e in estimators.items()}
     if isinstance(estimators, (str, Estimator)):
         estimators = [estimators]
+    if not estimators:
+        raise ValueError("`audit` needs an estimator to measure, for example ['relax'].")
     return dict(_named(estimator) for estimator in estimators)
 
 

@@ -12,6 +12,7 @@ from tf_relax._src import rules, surrogates
 from tf_relax._src.estimators.estimator import Estimator, Pass
 from tf_relax._src.estimators.state import SurrogateState
 from tf_relax._src.losses.relaxable import Relaxable
+from tf_relax._src.numbers import is_finite_number
 from tf_relax._src.sites import Site, ancestors, depends_on
 from tf_relax._src.sites.layer import StochasticLayer
 from tf_relax._src.surrogates import Surrogate
@@ -39,6 +40,10 @@ class SurrogateUser(Estimator):
     ):
         self.surrogate = surrogate if surrogate is None else surrogates.checked(surrogate)
         self.temperature = check_temperature(type(self).__name__, temperature)
+        if not is_finite_number(scale):
+            raise ValueError(
+                f"{type(self).__name__}: `scale` must be a finite number. Received: {scale!r}"
+            )
         self.scale = scale
 
     def build(self, layer: StochasticLayer, relaxable: bool) -> SurrogateState:
@@ -65,9 +70,9 @@ class SurrogateUser(Estimator):
 
 def check_temperature(owner: str, temperature: float | None) -> float | None:
     """Raises a ValueError unless a temperature is positive and finite, or `None`."""
-    if temperature is not None and not 0 < temperature < float("inf"):
+    if temperature is not None and not (is_finite_number(temperature) and temperature > 0):
         raise ValueError(
-            f"{owner}: `temperature` must be finite and above 0. Received: {temperature}"
+            f"{owner}: `temperature` must be finite and above 0. Received: {temperature!r}"
         )
     return temperature
 

@@ -87,6 +87,13 @@ class ConditionalPrior(keras.layers.Layer):
     ) -> tf.Tensor:
         if current_serving() is not None:
             return sample  # where there is no objective
+        if not tf.TensorShape(logits.shape).is_compatible_with(prior_logits.shape):
+            raise ValueError(
+                f"ConditionalPrior '{self.name}': `prior_logits` has the shape "
+                f"{tuple(prior_logits.shape)} and `logits` {tuple(logits.shape)}. The prior is of "
+                "the same kind, with one logit for each: give the layer that computes its logits "
+                "as many units."
+            )
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         a, prior = tf.cast(logits, dtype), tf.cast(prior_logits, dtype)
         drawn = self._drawn(sample)

@@ -93,7 +93,8 @@ def of_steps(relaxation: Relaxation, logits: Any, masks: Iterable[Any]) -> Any:
         logits: `[batch, *event]`, perhaps symbolic.
         masks: of the logits; `None` is left out.
     """
-    most = len(logits.shape) - relaxation.choice_rank
+    # A mask of single units is none of steps: Keras would hold it against the steps of a loss.
+    most = len(logits.shape) - max(relaxation.choice_rank, 1)
     found = [mask for mask in masks if mask is not None and 1 <= len(mask.shape) <= most]
     if not found:
         return None

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_relax._src.layers.drawn import Drawn
 from tf_relax._src.layers.mask import where_counted
 from tf_relax._src.layers.stochastic import ANALYTIC, SAMPLED, Stochastic, add_per_example_loss
+from tf_relax._src.numbers import is_finite_number
 from tf_relax._src.relaxations import Items
 from tf_relax._src.relaxations.event import sum_event
 from tf_relax._src.relaxations.impossible import IMPOSSIBLE
@@ -39,13 +40,30 @@ class WithPrior(Stochastic):
                 f"{self._label()}: `kl` must be '{ANALYTIC}' or '{SAMPLED}'. Received: {kl!r}"
             )
         names = [name for name in (self.flat_prior, "learned") if name is not None]
+        known = ", ".join(map(repr, names))
         if isinstance(prior, str) and prior not in names:
-            known = ", ".join(map(repr, names))
             raise ValueError(
                 f"{self._label()}: `prior` must be None, {known} or logits. Received: {prior!r}"
             )
+        if isinstance(prior, int):
+            raise ValueError(
+                f"{self._label()}: `prior` is {prior!r}, a single whole number. The layer has as "
+                "many units as it is given logits: put a Dense layer of that size before it. For "
+                f"a prior pass {known} or logits, such as [0.0]."
+            )
+        if not is_finite_number(kl_weight):
+            raise ValueError(
+                f"{self._label()}: `kl_weight` must be a finite number. Received: {kl_weight!r}"
+            )
         if prior is not None and not isinstance(prior, str):
-            prior = np.asarray(prior, dtype=self.noise_dtype)
+            try:
+                prior = np.asarray(prior, dtype=self.noise_dtype)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{self._label()}: `prior` must be None, {known} or logits, as an array. "
+                    f"Received: {prior!r}. For a prior that a network computes use "
+                    "tf_relax.layers.ConditionalPrior."
+                ) from None
             if not np.all(np.isfinite(prior)):
                 raise ValueError(f"{self._label()}: the logits of the prior must be finite.")
         self.prior = prior

@@ -76,7 +76,7 @@ class RelaxTopK(Masked):
         **kwargs: Any,
     ):
         if not isinstance(k, (int, np.integer)) or k < 1:
-            raise ValueError(f"RelaxTopK: `k` must be a whole number above 0. Received: {k}")
+            raise ValueError(f"RelaxTopK: `k` must be a whole number above 0. Received: {k!r}")
         relaxation = TopK(int(k), ordered=output != "set")
         super().__init__(
             relaxation=relaxation,

@@ -85,6 +85,11 @@ class Stochastic(keras.layers.Layer):
         return f"{type(self).__name__} '{self.name}'"
 
     def build(self, logits_shape: Any, context_shape: Any = None) -> None:
+        if any(isinstance(size, (tuple, list)) for size in logits_shape):
+            raise TypeError(
+                f"{self._label()} takes one tensor of logits. Received {len(logits_shape)} of "
+                "them: concatenate them, or call the layer with each."
+            )
         if len(logits_shape) < 1:
             raise ValueError(
                 f"{self._label()} needs logits of shape [batch, *event]. Received a scalar."

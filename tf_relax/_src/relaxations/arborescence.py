@@ -183,9 +183,11 @@ def _lowest(x: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
 
 def _checked(nodes: int, root: int, edges: Sequence[tuple[int, int]] | None) -> np.ndarray:
     """Returns the adjacency matrix of the edges that may be used."""
-    if nodes < 2 or not 0 <= root < nodes:
+    whole = all(isinstance(number, (int, np.integer)) for number in (nodes, root))
+    if not whole or nodes < 2 or not 0 <= root < nodes:
         raise ValueError(
-            f"needs at least 2 nodes, and a root among them. Received: nodes={nodes}, root={root}"
+            "needs at least 2 nodes, and a root among them, as whole numbers. "
+            f"Received: nodes={nodes!r}, root={root!r}"
         )
     allowed = np.ones((nodes, nodes)) if edges is None else np.zeros((nodes, nodes))
     for u, v in edges or ():

@@ -31,7 +31,9 @@ class Differentiation(NamedTuple):
         variables: the variables that are trained.
         gradients: their gradients, in the same order; `tf.IndexedSlices` where rows are looked up.
         logit_gradients: per site, the estimate of ``d E[f_i] / d logits_i`` of every example, all
-            passes and all parts of the objective included, shaped like the logits.
+            passes and all parts of the objective included, shaped like the logits. They are those
+            that the layer itself was given: what else is computed from the same tensor (the
+            entropy in a `ConditionalPrior`) counts in the gradients of the variables alone.
         evaluations: how often the objective was evaluated, at hard and at relaxed samples.
     """
 
@@ -57,6 +59,11 @@ def differentiate(
 
     The arguments are those of `RelaxModel.differentiate`.
     """
+    if not model.compiled:
+        raise ValueError(
+            f"RelaxModel '{model.name}' is not compiled, so there is no objective and no estimator "
+            "to differentiate with: call `compile(optimizer, loss=...)` first."
+        )
     build_symbolically(model, x)
     _check_layers(model)
     estimator = model.estimator

@@ -65,6 +65,11 @@ def per_example_objective(
     additional = list(model.losses)
     ranks = loss_ranks(model, y, y_pred)
     overridden = type(model).compute_loss is not keras.Model.compute_loss
+    if y is None and ranks and not overridden:
+        raise ValueError(
+            f"RelaxModel '{model.name}' is compiled with a loss, and was given no targets to "
+            "compare its outputs with. Pass them: fit(x, y), or fit(x, x) for an autoencoder."
+        )
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         s = tf.ones([batch], keras.config.floatx())
         tape.watch(s)
@@ -176,7 +181,16 @@ def _rank(loss: Any, target: Any, prediction: tf.Tensor) -> int:
     target, prediction = (tf.cast(tensor, floatx) for tensor in (target, prediction))
     if target.shape.rank == prediction.shape.rank - 1 and prediction.shape[-1] == 1:
         target = target[..., tf.newaxis]  # as Keras does before it calls a function
-    values = tf.convert_to_tensor(function(target, prediction))
+    try:
+        values = tf.convert_to_tensor(function(target, prediction))
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        if target.shape.is_compatible_with(prediction.shape):
+            raise
+        raise ValueError(
+            f"Loss '{name}' cannot compare targets of shape {target.shape} with outputs of shape "
+            f"{prediction.shape}: give the last layer of the model the shape of the targets, or "
+            "choose another loss."
+        ) from error
     _check_per_example(values, prediction, loss, name)
     return values.shape.rank
 
