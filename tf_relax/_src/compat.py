@@ -206,5 +206,16 @@ def input_signature(model: keras.Model) -> list[Any]:
     try:
         from keras.src.export.export_utils import get_input_signature
     except ImportError:  # Keras 3.6
-        from keras.src.export.export_lib import _get_input_signature as get_input_signature
+        from keras.src.export.export_lib import _get_input_signature
+
+        if isinstance(model, keras.Sequential):
+            inputs = model.inputs[0]
+        elif isinstance(model, functional_class()):
+            inputs = model.input
+        else:
+            return list(_get_input_signature(model))
+        specification = keras.tree.map_structure(
+            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name), inputs
+        )
+        return [specification]
     return list(get_input_signature(model))
