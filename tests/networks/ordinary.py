@@ -41,7 +41,8 @@ ACTIVATIONS = {
     "softplus": lambda x: tf.reduce_logsumexp(tf.stack([x, tf.zeros_like(x)]), axis=0),
     "silu": lambda x: x * tf.sigmoid(x),
     "elu": lambda x: tf.where(x > 0, x, tf.exp(tf.minimum(x, 0)) - 1),
-    "gelu": lambda x: x * (1 + tf.math.erf(x / np.sqrt(2))) / 2,
+    # TensorFlow rounds this root to float32, whatever the type of x.
+    "gelu": lambda x: x * (1 + tf.math.erf(x * float(np.float32(np.sqrt(0.5))))) / 2,
 }
 
 
