@@ -1,11 +1,13 @@
 """How a training step scales over processes, which talk over the loopback interface.
 
     python benchmarks/processes.py
+    python benchmarks/processes.py --paper
 
 Nonlinear autoencoder, 784 pixels, 200 Bernoulli latents, a batch of 100 for every process, one
 thread each. With more work for more processes, a step takes as long as before if communication is
 free: efficiency is the time of a step of one process over that of several. The estimators take
-turns; figures are medians over rounds.
+turns; figures are medians over rounds. `--paper`
+runs nothing, and prints what a step adds up over the replicas of larger machines.
 """
 
 from __future__ import annotations
@@ -98,6 +100,26 @@ def together(count: int, arguments: argparse.Namespace) -> dict[str, dict[str, l
     return json.loads(said[0].strip().splitlines()[-1])
 
 
+def paper(names: list[str], replicas: tuple[int, ...] = (8, 32, 256)) -> None:
+    """Prints the megabytes that a ring sends and receives per step and replica."""
+    import numpy as np
+    from contestants import ESTIMATORS, binary_vae
+
+    from tf_relax.losses import BernoulliNLL
+
+    print(f"{'weights':>12} {'learned':>9}", *(f"{count:>5} replicas" for count in replicas))
+    model = binary_vae.build("nonlinear", np.full(784, 0.13, "float32"))
+    for name in names:
+        model.compile("adam", BernoulliNLL(), estimator=ESTIMATORS[name])
+        counts = [
+            sum(int(np.prod(variable.shape)) for variable in variables)
+            for variables in (model.trainable_variables, model.estimator_state.trainable_variables)
+        ]
+        for weights in (counts[0], 100_000_000):
+            sent = [8 * (n - 1) / n * (weights + counts[1]) / 1e6 for n in replicas]
+            print(f"{weights:>12} {counts[1]:>9}", *(f"{mb:>14.1f}" for mb in sent), " ", name)
+
+
 def main(argv: list[str] | None = None) -> dict[str, dict[int, float]]:
     """Runs the benchmark and returns the efficiencies by estimator and number of processes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -105,6 +127,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[int, float]]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--estimators", nargs="+", default=["straight_through", "relax"])
+    parser.add_argument("--paper", action="store_true", help="bytes alone, of 8 to 256 replicas")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.worker:
@@ -116,6 +139,9 @@ def main(argv: list[str] | None = None) -> dict[str, dict[int, float]]:
             arguments.rounds,
             arguments.estimators,
         )
+        return {}
+    if arguments.paper:
+        paper(arguments.estimators)
         return {}
     medians: dict[str, dict[int, float]] = {name: {} for name in arguments.estimators}
     print(f"{'estimator':>20} processes  ms a step  examples a second  efficiency  MB a step")

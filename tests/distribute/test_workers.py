@@ -1,7 +1,6 @@
 """Processes that train together over the loopback interface, as machines of a cluster do."""
 
 import pathlib
-import socket
 import subprocess
 import sys
 import time
@@ -10,25 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distribute.worker import trained
-
 ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import processes
 
-def free_ports(count):
-    """Ports that nobody listens on, of sockets that were open at the same time."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+from tests.distribute.worker import trained
 
 
 def started(count, module, folder, *arguments):
     """So many processes that know of one another."""
-    ports = ",".join(map(str, free_ports(count)))
+    ports = ",".join(map(str, processes.free_ports(count)))
     command = [sys.executable, "-m", f"tests.distribute.{module}"]
     return [
         subprocess.Popen(

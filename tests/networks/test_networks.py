@@ -5,9 +5,9 @@
     python -m tests.networks.run --examples 10000
 
 as many as it is told to. What is exact is held to 1e-8. Estimates from a thousand samples give one
-z-score per network; one beyond 4 is looked at again with 30,000 fresh samples and has to stay below
-5.5, which a Gaussian exceeds once in 25 million. The sum of the squares of all scores has to stay
-below what chance exceeds once in a million runs.
+z-score per network; one beyond 4 is looked at again with 30,000 fresh samples (300,000 where those
+had no noise) and has to stay below 5.5, which a Gaussian exceeds once in 25 million. The sum of the
+squares of all scores has to stay below what chance exceeds once in a million runs.
 """
 
 import pytest

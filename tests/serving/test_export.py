@@ -108,40 +108,38 @@ def test_probabilities_are_the_means_of_the_layers(elsewhere):
         np.testing.assert_allclose(one["probabilities"][name], mean(logits), rtol=1e-5)
 
 
-def test_samples_have_the_probabilities():
+def test_samples_have_the_probabilities(tmp_path):
     """Of 4,000 examples; 5 standard errors fail once in 10^6."""
     inputs = keras.Input((2,))
-    model = RelaxModel(inputs, layers.RelaxBernoulli()(inputs))
-    with pytest.MonkeyPatch.context() as patch:
-        archives = []
-        patch.setattr(keras.export.ExportArchive, "__new__", lambda cls: Kept(archives))
-        model.export("nowhere", verbose=False)
+    RelaxModel(inputs, layers.RelaxBernoulli()(inputs)).export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
     x = np.tile(np.float32([[-1.0, 0.5]]), (4000, 1))
-    endpoints = archives[0]
-    for outputs in (endpoints["serve"](x), endpoints["seeded"](x, np.arange(4000))):
-        p = 1 / (1 + np.exp(-x[0]))
-        error = np.sqrt(p * (1 - p) / 4000)
+    p = 1 / (1 + np.exp(-x[0]))
+    error = np.sqrt(p * (1 - p) / 4000)
+    for outputs in (loaded.serve(x), loaded.seeded(x, np.arange(4000))):
         assert np.all(np.abs(np.mean(outputs, axis=0) - p) < 5 * error)
 
 
-class Kept:
-    """Keeps the endpoints of an export in the place of writing them."""
-
-    def __init__(self, archives):
-        self.endpoints = {}
-        archives.append(self.endpoints)
-
-    def track(self, model):
-        self.model = model
-
-    def add_endpoint(self, name, function, signature):
-        signature = [s if isinstance(s, tf.TensorSpec) else tf.TensorSpec(s.shape, s.dtype)
-                     for s in signature]  # fmt: skip
-        self.endpoints[name] = tf.function(function, signature, autograph=False)
-        return self.endpoints[name]
-
-    def write_out(self, path, **kwargs):
-        assert path == "nowhere"
+def test_a_layer_that_is_called_twice_and_always_trains(tmp_path):
+    """Every call draws noise of its own and has its own mean; modes are modes all the same."""
+    inputs = keras.Input((40,))
+    code = layers.RelaxBernoulli(name="code")
+    outputs = [code(inputs, training=True), code(-inputs, training=True)]
+    RelaxModel(inputs, outputs).export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    x = np.linspace(-1, 1, 40, dtype="float32")[None]
+    p = loaded.probabilities(x)
+    assert p.keys() == {"code", "code.1"}  # in the order in which Keras runs the graph
+    means = sorted([p["code"].numpy(), p["code.1"].numpy()], key=lambda mean: mean[0, 0])
+    np.testing.assert_allclose(means[0], 1 / (1 + np.exp(-x)), rtol=1e-5)
+    np.testing.assert_allclose(means[1], 1 / (1 + np.exp(x)), rtol=1e-5)
+    one, two = loaded.mode(x)
+    np.testing.assert_array_equal(one, x > 0)
+    np.testing.assert_array_equal(two, x < 0)
+    zero = np.zeros((1, 40), "float32")
+    assert (loaded.serve(zero)[0].numpy() != loaded.serve(zero)[1].numpy()).any()
+    one, two = loaded.seeded(zero, [3])
+    assert (one.numpy() != two.numpy()).any()
 
 
 def test_sequences_draw_for_every_step_of_an_example(tmp_path):
@@ -170,6 +168,9 @@ def test_other_formats_are_those_of_a_plain_model(tmp_path):
     model = RelaxModel(inputs, layers.RelaxBernoulli()(inputs))
     with pytest.raises(ValueError, match=r"tf_relax.for_inference\(model\).export"):
         model.export(tmp_path / "model.onnx", format="onnx")
+    with pytest.raises(TypeError, match=r"has no \['opset_version'\]"):
+        model.export(tmp_path / "model", opset_version=17)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

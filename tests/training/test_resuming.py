@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tests.training.resuming import BATCH, X, everything, made
 from tf_relax import RelaxModel
-from tf_relax._src import whole_files
+from tf_relax._src import compat, whole_files
 from tf_relax.callbacks import BackupAndRestore
 from tf_relax.layers import RelaxBernoulli
 
@@ -154,6 +154,7 @@ def test_a_damaged_backup_is_passed_over(whole, tmp_path):
         fit(small(), BackupAndRestore(tmp_path, save_freq=2), Kill(10))
     first, last = sorted(tmp_path.iterdir())
     last.write_bytes(last.read_bytes()[:-1000])
+    last.rename(tmp_path / "epoch-000009-batch-000000000.weights.h5")  # whatever its name
     model = small()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -204,6 +205,22 @@ def test_arguments(tmp_path):
         "epoch-000001-batch-000000000.weights.h5",
         "epoch-000002-batch-000000000.weights.h5",
     ]
+
+
+def test_hooks_of_keras(tmp_path):
+    """What `build_metrics`, `start_at_epoch`, `Checkpointed`, `input_signature` rely on."""
+    model = small()
+    assert not any("absolute" in variable.path for variable in model.metrics_variables)
+    compat.build_metrics(model, (X[:2], X[:2]))
+    assert any("absolute" in variable.path for variable in model.metrics_variables)
+    compat.start_at_epoch(model, 3)
+    assert model.fit(X, X, BATCH, epochs=4, verbose=0).epoch == [3]
+    names = [name for name, _ in tf.train.list_variables(tf.train.Checkpoint(model=model).save(
+        tmp_path / "model"))]  # fmt: skip
+    assert any(name.startswith("model/tf_relax/progress/") for name in names)
+    (signature,) = compat.input_signature(model)
+    assert tuple(signature.shape) == (None, 6)
+    assert isinstance(model, compat.Checkpointed)
 
 
 def final(folder, devices, epochs, kills, seed=0):

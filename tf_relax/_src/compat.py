@@ -182,18 +182,29 @@ def leaves_config_to_keras(get_config: Callable[..., dict[str, Any]]) -> Callabl
     return default(get_config)
 
 
-def checkpointed(model: keras.Model, groups: dict[str, list[keras.Variable]]) -> Any:
-    """Returns what a model's `_trackable_children` adds for variables that no layer holds.
+class Checkpointed(keras.Model):
+    """A model of which `tf.train.Checkpoint` holds variables that no layer of it holds.
 
-    TensorFlow saves and restores by that graph of children, in which Keras has no place for the
-    states of seed generators. It is one object for as long as the variables are the same.
+    TensorFlow saves and restores by the graph of `_trackable_children`, in which Keras has no place
+    for the states of seed generators.
     """
-    names = {name: [id(variable) for variable in group] for name, group in groups.items()}
-    known = model.__dict__.get("_tf_relax_checkpointed")
-    if known is None or known[0] != names:
-        known = names, tf.train.Checkpoint(**groups)
-        model.__dict__["_tf_relax_checkpointed"] = known
-    return known[1]
+
+    def also_checkpointed(self) -> dict[str, list[keras.Variable]]:
+        """Returns those variables, in groups of which a checkpoint may lack some."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement `also_checkpointed`.")
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type != "checkpoint" or not self.built:
+            return children
+        groups = self.also_checkpointed()
+        # One object for as long as the variables are the same.
+        names = {name: [id(variable) for variable in group] for name, group in groups.items()}
+        known = self.__dict__.get("_tf_relax_checkpointed")
+        if known is None or known[0] != names:
+            known = names, tf.train.Checkpoint(**groups)
+            self.__dict__["_tf_relax_checkpointed"] = known
+        return {**children, "tf_relax": known[1]}
 
 
 def start_at_epoch(model: keras.Model, epoch: int) -> None:

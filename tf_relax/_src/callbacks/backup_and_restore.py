@@ -132,6 +132,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         backups = _backups(self.backup_dir)
         position = _common(self.model.distribute_strategy, max(backups, default=(0, 0)))
         candidates = sorted((known for known in backups if known <= position), reverse=True)
+        if _several_workers(self.model.distribute_strategy):
+            candidates = candidates[:1]  # an older one would be that of this worker alone
         if position != (0, 0) and position not in backups:
             raise ValueError(
                 f"BackupAndRestore: another worker has its last backup of epoch {position[0]}, "
@@ -144,6 +146,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         for candidate in candidates:
             try:
                 self.model.load_weights(backups[candidate])
+                for later in (path for known, path in backups.items() if known > candidate):
+                    later.unlink(missing_ok=True)  # this run writes them anew
                 return backups[candidate]
             except OSError as error:  # damaged, by a disk that lost what it had confirmed
                 if candidate == candidates[-1]:
@@ -166,15 +170,20 @@ def _backups(folder: Path) -> dict[tuple[int, int], Path]:
     return {_position(path): path for path in paths}
 
 
+def _several_workers(strategy: Any) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def _common(strategy: Any, position: tuple[int, int]) -> tuple[int, int]:
     """Returns the earliest of the positions of all workers."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not _several_workers(strategy):
         return position
 
     @tf.function
     def everybodys() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
-        mine = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)
+        replica, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        mine = tf.one_hot(replica, count, dtype=tf.float64)  # whole numbers up to 2^53
         table = mine[:, None] * tf.constant(position, mine.dtype)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, table)
 

@@ -27,7 +27,8 @@ class Serving:
             is then the same in every batch.
 
     Attributes:
-        means: of the samples of every layer whose relaxation knows them, by its name.
+        means: of the samples of every layer whose relaxation knows them, by its name, and from the
+            second call of that name on by `name.1`, `name.2`.
     """
 
     def __init__(
@@ -45,6 +46,14 @@ class Serving:
 
     def __exit__(self, *exception: Any) -> None:
         _active.serving = None
+
+    def keep_mean(self, name: str, mean: tf.Tensor) -> None:
+        """Keeps the mean of the samples of one call of a layer."""
+        key, calls = name, 0
+        while key in self.means:
+            calls += 1
+            key = f"{name}.{calls}"
+        self.means[key] = mean
 
     def by_example(self, layer: Any, logits: tf.Tensor, position: int) -> tf.Tensor:
         """Returns what a layer returns, with every example drawn by its own seed.

@@ -193,8 +193,9 @@ class Stochastic(keras.layers.Layer):
         inference = self.inference
         if serving is not None:
             inference = serving.inference or inference
+            training = training and serving.inference is None
             if isinstance(self.relaxation, KnownMean):
-                serving.means[self.name] = self.relaxation.mean(logits)
+                serving.keep_mean(self.name, self.relaxation.mean(logits))
         sampled = bool(training) or inference == "sample" or always
         draw = None
         if sampled and handler is not None:

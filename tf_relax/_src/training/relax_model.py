@@ -326,16 +326,21 @@ class RelaxModel(Saved):
                 `tf_relax.for_inference(model)`, a plain Keras model.
             verbose: as of `keras.Model.export`.
             input_signature: likewise.
-            **kwargs: likewise.
+            **kwargs: of other formats.
 
         Raises:
             ValueError: for another format, and for layers that run Python code.
+            TypeError: for arguments of other formats.
         """
         if format != "tf_saved_model":
             raise ValueError(
                 f"RelaxModel '{self.name}' is exported as 'tf_saved_model'. For {format!r} make a "
                 f"plain Keras model of it: tf_relax.for_inference(model).export({filepath!r}, "
                 f"format={format!r})."
+            )
+        if kwargs:
+            raise TypeError(
+                f"RelaxModel '{self.name}': `export` to a SavedModel has no {sorted(kwargs)}."
             )
         export_saved_model(self, filepath, verbose, input_signature)
 

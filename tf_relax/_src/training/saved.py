@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.compat import (
-    checkpointed,
+    Checkpointed,
     global_seed_state,
     leaves_config_to_keras,
     saving_to_legacy_hdf5,
@@ -20,7 +20,7 @@ from tf_relax._src.whole_files import WholeFiles, check_store
 _SEEDS, _GLOBAL_SEED, _METRIC = "tf_relax_seeds", "tf_relax_global_seed", "tf_relax_metric_"
 
 
-class Saved(WholeFiles):
+class Saved(WholeFiles, Checkpointed):
     """The part of a `RelaxModel` that files and checkpoints talk to.
 
     Keras saves the weights, what layers and optimizers keep, and what `estimator_state` holds. With
@@ -85,18 +85,14 @@ class Saved(WholeFiles):
 
         return restore
 
-    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
-        children = super()._trackable_children(save_type, **kwargs)
-        if save_type != "checkpoint" or not self.built:
-            return children
+    def also_checkpointed(self) -> dict[str, list[keras.Variable]]:
         optimizer = self.optimizer if self.compiled else None
         if optimizer is not None and not optimizer.built:
             # What is not there yet would be passed over when a checkpoint is restored.
             with self.distribute_strategy.scope():
                 optimizer.build(self.trained_variables)
         # Metrics come apart: those of a model that has not trained yet have no variables.
-        groups = {"progress": _progress(self), "metrics": list(self.metrics_variables)}
-        return {**children, "tf_relax": checkpointed(self, groups)}
+        return {"progress": _progress(self), "metrics": list(self.metrics_variables)}
 
 
 def _seeds(model: Any) -> list[keras.Variable]:
