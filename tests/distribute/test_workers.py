@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 import processes
 
 from tests.distribute.worker import trained
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def started(count, module, folder, *arguments):
