@@ -79,6 +79,7 @@ def exact():
         "one_row": fitted(pair, 17, 3),  # and nothing for the second replica
         "sum": fitted(both(lambda: model("exact", loss=total)), 21, 3),
         "eagerly": fitted(both(lambda: model("exact", run_eagerly=True)), 16, 1),
+        "compiled": fitted(both(lambda: model("exact", jit_compile=True)), 12, 3),
     }
 
 
@@ -224,10 +225,12 @@ def trained():
     """Whole trainings that must simply go well, with callbacks, statistics and moving baselines."""
     x, y = data(40)
     found = {}
+    dropout = functools.partial(keras.layers.Dropout, 0.1, seed=2)
     cases = {
         "batch_norm": {"estimator": "relax", "middle": [keras.layers.BatchNormalization]},
         "baseline": {"estimator": estimators.Reinforce(baseline="moving_average")},
         "rodeo": {"estimator": "rodeo"},
+        "compiled": {"estimator": "relax", "middle": [dropout], "jit_compile": True},
     }
     for name, options in cases.items():
         with strategy().scope():
@@ -254,7 +257,6 @@ def refusals():
     audited = model("relax")
     with strategy().scope():
         expect("audit", lambda: tf_relax.audit(audited, x, y, verbose=0))
-        expect("jit", lambda: model("relax", jit_compile=True))
         expect("steps", lambda: model("relax", steps_per_execution=2))
         shared = [lambda: keras.layers.BatchNormalization(synchronized=True)]
         normalized = model("relax", middle=shared)

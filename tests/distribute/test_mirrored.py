@@ -15,7 +15,7 @@ def exact_gradients_lead_to_the_weights_of_one_device(found):
 
     The bar is 1e-5 after 50 steps; in float64 there is nothing but rounding.
     """
-    assert found.keys() == {"even", "uneven", "one_row", "sum", "eagerly"}
+    assert found.keys() == {"even", "uneven", "one_row", "sum", "eagerly", "compiled"}
     for case, (weights, losses, _) in found.items():
         assert weights < 1e-11, case
         assert losses < 1e-11, case
@@ -57,7 +57,7 @@ def the_mean_is_that_of_one_device_and_the_variance_falls_with_the_global_batch(
 
 
 def trainings_end_with_the_same_weights_everywhere(found):
-    assert found.keys() == {"batch_norm", "baseline", "rodeo"}
+    assert found.keys() == {"batch_norm", "baseline", "rodeo", "compiled"}
     for case, (*losses, apart) in found.items():
         assert np.isfinite(losses).all(), case
         assert apart == 0, case
@@ -74,7 +74,6 @@ def what_stands_around_a_training_works_on_two_replicas(found):
 
 def what_does_not_work_says_so(found):
     said = {
-        "jit": "compiles steps with XLA for one device.*2 replicas. Use jit_compile='auto'",
         "audit": "draws every batch on one device.*outside of `strategy.scope",
         "steps": "several steps.*in one graph on CPUs.*Use steps_per_execution=1",
         "synchronized": "batch statistics.*has synchronized=True.*Use synchronized=False",

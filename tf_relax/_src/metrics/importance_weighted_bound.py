@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_relax._src.sites import Record
-from tf_relax._src.training.differentiation import has_prior
+from tf_relax._src.training.checks import has_prior
 from tf_relax._src.training.objective import per_example_objective
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.compat import sublayers
 from tf_relax._src.estimators import Estimate, Passes
-from tf_relax._src.layers import ConditionalPrior
 from tf_relax._src.losses.relaxable import Relaxable
-from tf_relax._src.sites import Sites, ancestors, depends_on
-from tf_relax._src.training.batch import as_dense, symbolic
+from tf_relax._src.sites import Sites
+from tf_relax._src.training.batch import as_dense, batch_size, symbolic
+from tf_relax._src.training.checks import (
+    check_coupling,
+    check_deterministic,
+    check_layers,
+    check_recorded,
+)
 from tf_relax._src.training.compiled_model import CompiledModel
 from tf_relax._src.training.estimator_state import EstimatorState
-from tf_relax._src.training.objective import LossParts, mixes_examples
 from tf_relax._src.training.passes import ModelPass, Step, forward
+from tf_relax._src.training.replicas import Replicas
 
 
 class Differentiation(NamedTuple):
@@ -65,17 +69,67 @@ def differentiate(
             "to differentiate with: call `compile(optimizer, loss=...)` first."
         )
     build_symbolically(model, x)
-    _check_layers(model)
-    estimator = model.estimator
     step = Step(model, (x, y, sample_weight))
+    return _written(step.replicas, *_estimated(step, noise, conditional_noise))
+
+
+def differentiate_compiled(
+    model: CompiledModel, x: Any, y: Any = None, sample_weight: Any = None
+) -> Differentiation:
+    """Does what `differentiate` does, in an XLA program of each replica of a strategy.
+
+    XLA compiles for one device. So it is given what a replica computes by itself, which reads
+    variables and writes none; what replicas add up, and what is written, stays around it. Sites,
+    the estimate and the gradients in the logits remain inside of the program.
+    """
+    build_symbolically(model, x)
+    replicas = Replicas(batch_size(x))
+    traced: list[tuple[Differentiation, _Moved]] = []
+
+    @tf.function(jit_compile=True, autograph=False)
+    def program(*data: Any) -> Any:
+        found, moved = _estimated(Step(model, data, replicas))
+        traced.append((found, moved))
+        return found.loss, found.y_pred, found.gradients, moved.values, moved.parts
+
+    loss, y_pred, gradients, values, parts = program(x, y, sample_weight)
+    found, moved = traced[0]
+    found = found._replace(
+        loss=loss, y_pred=y_pred, gradients=gradients, sites=Sites(), logit_gradients=[]
+    )
+    return _written(replicas, found, moved._replace(values=values, parts=parts))
+
+
+class _Moved(NamedTuple):
+    """What a step writes besides the weights that it trains.
+
+    Attributes:
+        variables: seeds and batch statistics.
+        values: of them.
+        averaged: variables that hold means over examples.
+        parts: those means, over the examples of this replica.
+    """
+
+    variables: list[keras.Variable]
+    values: list[tf.Tensor]
+    averaged: list[keras.Variable]
+    parts: list[tf.Tensor]
+
+
+def _estimated(
+    step: Step, noise: Any = None, conditional_noise: Any = None
+) -> tuple[Differentiation, _Moved]:
+    """Estimates gradients of the mean over the examples of a replica; changes nothing."""
+    model, estimator = step.model, step.estimator
+    check_layers(model)
     first = step.record(noise, conditional_noise)
     sites = first.sites
-    _check_recorded(model, sites)
+    check_recorded(model, sites)
     state = step.moved()
     if estimator.unbiased:  # the others never claimed to see what this protects
-        _check_coupling(model, sites, first.parts, state, step.tape)
+        check_coupling(model, sites, first.parts, state, step.tape)
     if estimator.needs_deterministic_objective:
-        _check_deterministic(model, state, first)
+        check_deterministic(model, state, first)
     passes = step.passes(first)
 
     # g = d E[f]/d logits, and the gradient of its variance in the surrogates.
@@ -93,24 +147,34 @@ def differentiate(
     loss, model_gradients, logit_gradients = _model_gradients(
         first, passes, estimate, model_variables
     )
-    loss = step.replicas.if_any(_nan_unless_finite(loss, estimate))
-    state += [(variable, step.replicas.mean(value)) for variable, value in estimate.updates]
-    gradients, values = _after_all(
-        [step.replicas.share(g) for g in [*model_gradients, *surrogate_gradients]],
-        [value for _, value in state],
-    )
-    for (variable, _), value in zip(state, values, strict=True):
-        variable.assign(value)
-    return Differentiation(
-        loss=loss,
+    found = Differentiation(
+        loss=step.replicas.if_any(_nan_unless_finite(loss, estimate)),
         y_pred=first.y_pred,
         sites=sites,
         estimate=estimate,
         variables=[*model_variables, *surrogate_variables],
-        gradients=gradients,
+        gradients=[*model_gradients, *surrogate_gradients],
         logit_gradients=logit_gradients,
         evaluations=step.evaluations,
     )
+    moved = _Moved(
+        variables=[variable for variable, _ in state],
+        values=[value for _, value in state],
+        averaged=[variable for variable, _ in estimate.updates],
+        parts=[value for _, value in estimate.updates],
+    )
+    return found, moved
+
+
+def _written(replicas: Replicas, found: Differentiation, moved: _Moved) -> Differentiation:
+    """Writes what the step moves; returns what this replica adds to the gradients of the batch."""
+    gradients, values = _after_all(
+        [replicas.share(g) for g in found.gradients],
+        [*moved.values, *(replicas.mean(part) for part in moved.parts)],
+    )
+    for variable, value in zip([*moved.variables, *moved.averaged], values, strict=True):
+        variable.assign(value)
+    return found._replace(gradients=gradients)
 
 
 def _nan_unless_finite(loss: tf.Tensor, estimate: Estimate) -> tf.Tensor:
@@ -254,133 +318,3 @@ def _loss_scale(model: CompiledModel, dtype: tf.DType) -> tf.Tensor:
     """Returns the factor by which the optimizer, if there is one, wants gradients to be larger."""
     one = tf.ones((), dtype)
     return one if model.optimizer is None else model.optimizer.scale_loss(one)
-
-
-def _check_layers(model: CompiledModel) -> None:
-    layers = model.stochastic_layers
-    model.estimator.check_layers(layers)
-    for layer in layers:
-        estimator = model.estimator.part(layer)
-        estimator.check(layer)
-        if estimator.needs_differentiable_objective and not layer.relaxable:
-            raise ValueError(
-                f"{estimator} differentiates the objective in the sample, and "
-                f"{type(layer).__name__} '{layer.name}' returns indices. Let it return one-hot "
-                "vectors, or use 'relax', whose surrogate network then stands alone."
-            )
-    if model.importance_samples is not None and not has_prior(model):
-        raise ValueError(
-            f"RelaxModel '{model.name}' is compiled with importance_samples="
-            f"{model.importance_samples}, and has no prior: there is no likelihood to bound. "
-            "Give its stochastic layers one, for example RelaxBernoulli(prior='learned')."
-        )
-
-
-def has_prior(model: CompiledModel) -> bool:
-    """Returns whether the samples of any layer are held against a prior."""
-    return any(
-        isinstance(layer, ConditionalPrior) or getattr(layer, "prior", None) is not None
-        for layer in sublayers(model)
-    )
-
-
-def _check_deterministic(
-    model: CompiledModel, state: list[tuple[keras.Variable, tf.Tensor]], first: ModelPass
-) -> None:
-    """Raises if anything but the stochastic layers draws random numbers."""
-    # What a pass changes is weights (batch statistics) or seeds; metrics are not part of it.
-    own = {id(layer.seed_generator.state) for layer in model.stochastic_layers}
-    others = own | {id(v) for v in [*model.weights, *model.metrics_variables]}
-    random = [variable.path for variable, _ in state if id(variable) not in others]
-    known = all(site.b.shape[1:].is_fully_defined() for site in first.sites)
-    if known and not tf.executing_eagerly():
-        drawn = [site.layer.relaxation.outcome(site.draw) for site in first.sites]
-        outcome = first.forced([np.zeros(b.shape[1:]) for b in drawn]).objective
-        first.step.evaluations -= 1  # only looked at: nothing fetches it from the graph
-        types = {operation.type for operation in ancestors([outcome])}
-        random += sorted(name for name in types if "Random" in name)
-    if random:
-        raise ValueError(
-            f"{model.estimator} needs a deterministic objective, and RelaxModel '{model.name}' "
-            f"draws random numbers outside of its stochastic layers ({', '.join(random)}): remove "
-            "dropout and noise, or use 'relax'."
-        )
-    if model.relaxable is not Relaxable.ALL:
-        drawn = [site.layer.relaxation.outcome(site.draw) for site in first.sites]
-        same = first.forced(drawn).objective
-        check = tf.debugging.assert_near(
-            first.objective,
-            same,
-            message=(
-                f"{model.estimator} needs a deterministic objective, and the BlackBox loss of "
-                f"RelaxModel '{model.name}' returned two values for the same samples."
-            ),
-        )
-        with tf.control_dependencies([] if check is None else [check]):
-            first.objective = tf.identity(first.objective)
-
-
-def _check_recorded(model: CompiledModel, sites: Sites) -> None:
-    layers = model.stochastic_layers
-    if not layers:
-        raise ValueError(
-            f"RelaxModel '{model.name}' has no stochastic layer, so there is no gradient to "
-            "estimate. Add a tf_relax.layers.RelaxBernoulli, or use keras.Model."
-        )
-    recorded = {id(site.layer) for site in sites}
-    for layer in layers:
-        if id(layer) not in recorded:
-            raise RuntimeError(
-                f"{type(layer).__name__} '{layer.name}' was not recorded in the forward pass of "
-                f"RelaxModel '{model.name}'. It was not called, or it was called inside a "
-                "tf.function that had been traced before: remove the inner tf.function, or leave "
-                "layers that are not used out of the model."
-            )
-
-
-def _check_coupling(
-    model: CompiledModel,
-    sites: Sites,
-    objective: LossParts,
-    state: list[tuple[keras.Variable, tf.Tensor]],
-    tape: tf.GradientTape,
-) -> None:
-    """Finds what per-example values cannot express: batch statistics and shared losses."""
-    outputs: list[Any] = [site.output for site in sites]
-    if tf.executing_eagerly():
-        outputs = [output for output in outputs if output.dtype.is_floating]  # not indices
-
-    def depends(target: tf.Tensor) -> bool:
-        if tf.executing_eagerly():
-            return any(g is not None for g in tape.gradient(target, outputs))
-        return depends_on([target], outputs)
-
-    if model.batch_coupled is None:
-        # Weights that a forward pass moves are statistics of the batch; seeds and metrics are no
-        # weights.
-        weights = {id(weight) for weight in model.weights}
-        statistics = any(depends(value) for v, value in state if id(v) in weights)
-        sites.batch_coupled = statistics or mixes_examples(model)
-    else:
-        sites.batch_coupled = model.batch_coupled
-    synchronized = [
-        layer.name for layer in sublayers(model) if getattr(layer, "synchronized", False) is True
-    ]
-    if (
-        sites.batch_coupled
-        and synchronized
-        and tf.distribute.get_strategy().num_replicas_in_sync > 1
-    ):
-        raise ValueError(
-            f"RelaxModel '{model.name}' shares batch statistics of samples among replicas "
-            f"('{synchronized[0]}' has synchronized=True), so that the objective of one replica "
-            "depends on samples of another, which its gradient does not see. Use "
-            "synchronized=False."
-        )
-    for term in objective.shared:
-        if depends(term):
-            raise ValueError(
-                f"RelaxModel '{model.name}': a scalar `add_loss` term depends on a stochastic "
-                "sample. Its gradient cannot be estimated, as it says nothing about single "
-                "examples: pass `add_loss` one value per example, divided by the batch size."
-            )

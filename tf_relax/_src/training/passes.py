@@ -32,16 +32,22 @@ class Step:
     Args:
         model: a compiled `RelaxModel`.
         data: inputs, targets and sample weights.
+        replicas: that share the batch; found out if not given.
     """
 
-    def __init__(self, model: CompiledModel, data: tuple[Any, Any, Any]):
+    def __init__(
+        self,
+        model: CompiledModel,
+        data: tuple[Any, Any, Any],
+        replicas: Replicas | None = None,
+    ):
         self.model = model
         self.x, self.y, self.sample_weight = data
         self.estimator = model.estimator
         # Persistent: estimators ask for df/db, and eagerly the tape tells what depends on what.
         self.tape = tf.GradientTape(persistent=True)
         self.evaluations = 0
-        self.replicas = Replicas(batch_size(self.x))
+        self.replicas = Replicas(batch_size(self.x)) if replicas is None else replicas
         # The importance weights of a bound hold the probabilities of the samples themselves.
         self.divergence = None if model.importance_samples is None else SAMPLED
 

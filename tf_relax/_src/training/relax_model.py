@@ -25,12 +25,16 @@ from tf_relax._src.layers import Stochastic
 from tf_relax._src.losses import BlackBox
 from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.training.batch import batch_size
-from tf_relax._src.training.differentiation import Differentiation, differentiate
+from tf_relax._src.training.differentiation import (
+    Differentiation,
+    differentiate,
+    differentiate_compiled,
+)
 from tf_relax._src.training.estimation import Estimation, check_objective
 from tf_relax._src.training.estimator_state import EstimatorState
 from tf_relax._src.training.export import export_saved_model
 from tf_relax._src.training.relax_optimizer import RelaxOptimizer, paired
-from tf_relax._src.training.replicas import as_logs, check_strategy
+from tf_relax._src.training.replicas import as_logs, check_strategy, compiles_by_replica
 from tf_relax._src.training.saved import Saved
 from tf_relax._src.training.styles import style_of, variant
 
@@ -56,6 +60,7 @@ class RelaxModel(Saved):
     """
 
     _style: type[keras.Model] | None = None
+    jit_compile: Any  # a property of Keras's
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # A subclass with a constructor of its own says in `__init__` what it is.
@@ -121,7 +126,7 @@ class RelaxModel(Saved):
             ValueError: for an unknown estimator, for losses that it cannot work with, and under
                 `tf.distribute.ParameterServerStrategy`.
         """
-        check_strategy(self.name, kwargs.get("jit_compile"), kwargs.get("steps_per_execution"))
+        check_strategy(self.name, kwargs.get("steps_per_execution"))
         losses = [keras_loss for keras_loss in keras.tree.flatten(loss) if keras_loss is not None]
         black_boxes = [keras_loss for keras_loss in losses if isinstance(keras_loss, BlackBox)]
         if black_boxes:
@@ -142,6 +147,9 @@ class RelaxModel(Saved):
             state = known.state  # as it has been learned
         state.build_for(self.stochastic_layers, chosen, relaxable)
         super().compile(paired(optimizer), loss, *args, **kwargs)
+        self._compiles_by_replica = self.jit_compile is True and compiles_by_replica()
+        if self._compiles_by_replica:
+            self.jit_compile = False  # around the programs of the replicas
         self.importance_samples = importance_samples
         self.batch_coupled = batch_coupled
         self._estimate_with(Estimation(chosen, state, relaxable))
@@ -289,7 +297,10 @@ class RelaxModel(Saved):
                 "to train it with. Compile it with an optimizer, for example 'adam'."
             )
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        step = self.differentiate(x, y, sample_weight)
+        if self._compiles_by_replica:
+            step = differentiate_compiled(self, x, y, sample_weight)
+        else:
+            step = self.differentiate(x, y, sample_weight)
         if not step.variables:
             warnings.warn(
                 f"RelaxModel '{self.name}' has no trainable weights, so nothing is trained.",

@@ -16,13 +16,12 @@ from typing import Any
 import tensorflow as tf
 
 
-def check_strategy(name: str, jit_compile: Any, steps_per_execution: Any) -> None:
+def check_strategy(name: str, steps_per_execution: Any) -> None:
     """Raises an error for strategies, and options in them, that a model cannot be compiled under.
 
     Args:
         name: of the model.
-        jit_compile: as given to `compile`.
-        steps_per_execution: likewise.
+        steps_per_execution: as given to `compile`.
 
     Raises:
         ValueError: names both and what works.
@@ -37,17 +36,23 @@ def check_strategy(name: str, jit_compile: Any, steps_per_execution: Any) -> Non
         )
     if strategy.num_replicas_in_sync == 1:
         return
-    if jit_compile is True and not isinstance(strategy, tf.distribute.TPUStrategy):
-        raise ValueError(
-            f"RelaxModel '{name}': TensorFlow compiles steps with XLA for one device, and {kind} "
-            f"has {strategy.num_replicas_in_sync} replicas. Use jit_compile='auto'."
-        )
     on_cpus = any("CPU" in device for device in strategy.extended.worker_devices)
     if on_cpus and steps_per_execution not in (None, 1):
         raise ValueError(
             f"RelaxModel '{name}': TensorFlow cannot run several steps of {kind} in one graph on "
             "CPUs, those of a plain keras.Model neither. Use steps_per_execution=1."
         )
+
+
+def compiles_by_replica() -> bool:
+    """Returns whether XLA is to compile what each replica computes, and not the step as a whole.
+
+    A step of several replicas is no program of one device, which is what XLA compiles. TPUs do so
+    by themselves.
+    """
+    strategy = tf.distribute.get_strategy()
+    several = strategy.num_replicas_in_sync > 1
+    return several and not isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 def as_logs(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
