@@ -53,6 +53,7 @@ class Mutation(NamedTuple):
 
 RELAX, UNCOUPLED, REBAR, DLAX = e.Relax(), e.Relax(coupled=False), e.Rebar(), e.Dlax()
 TWO_Z, TWO_SAMPLES = e.Relax(num_conditional=2), e.Relax(num_samples=2)
+PAIR = e.Relax(num_samples=2, coupling="antithetic")
 LOO, DOUBLE_CV, RODEO, RODEO_3 = e.LeaveOneOut(3), e.DoubleCV(), e.Rodeo(), e.Rodeo(3)
 MOVING, LEARNED, NVIL = e.Reinforce("moving_average"), e.Reinforce("learned"), e.Nvil()
 ARMS, VIMCO, EXACT = e.Arms(3), e.Vimco(), e.Exact()
@@ -72,6 +73,9 @@ MUTATIONS = {
     "derivative of z~ at z": Mutation(control_variate, "draw._replace(z=z[k])", "draw", TWO_Z),
     "several samples summed": Mutation(control_variate, "g / len(passes)", "g", TWO_SAMPLES),
     "own sample in the mean of the others of RELAX": Mutation(rules, "if j != k]) / (len(x) - 1)", "]) / len(x)", TWO_SAMPLES),
+    "z of the one antithetic sample with b of the other": Mutation(control_variate, "pairs = [[site.z,", "pairs = [[2 * site.logits - site.z,", PAIR),
+    "score of the one antithetic sample with the signal of the other": Mutation(control_variate, "rules.relax(*sampled(site), signal[k]", "rules.relax(*sampled(site), signal[-1 - k]", PAIR),
+    "an antithetic sample as baseline": Mutation(control_variate, "self.against_others([", "rules.leave_one_out([", PAIR),
     "scale of dc/dz forgotten": Mutation(surrogate_value, "h += site.state.scale * h_objective[k]", "h += h_objective[k]", REBAR),
     "sign of the objective in dc/dz": Mutation(surrogate_value, "h += site.state.scale * h_objective[k]", "h -= site.state.scale * h_objective[k]", REBAR),
     "sign of the network in dc/dz": Mutation(surrogate_value, "h += dr", "h -= dr", RELAX),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tests.estimators.table import ANTITHETIC, OUTCOMES, PATTERNS, QUADRATURE, Row
+from tests.estimators.table import ANTITHETIC, OUTCOMES, PATTERNS, QUADRATURE, REFLECTED, Row
 from tests.oracles import binary_strings, conditional_noise, logistic_rule, product_grid, sigmoid
 from tf_relax.estimators import Arms
 
@@ -27,6 +27,8 @@ def integration_rule(row: Row, logits: np.ndarray) -> Rule:
     """Returns the rule of a row of the table for a layer with given logits, `[units]`."""
     if row.one_unit == QUADRATURE:
         return quadrature(row, float(logits[0]))
+    if row.one_unit == REFLECTED:
+        return reflected(row, float(logits[0]))
     if row.one_unit == OUTCOMES:
         return outcomes(logits, row.samples)
     if row.one_unit == ANTITHETIC:
@@ -61,6 +63,27 @@ def quadrature(row: Row, logit: float) -> Rule:
     return Rule(noise.T[..., None], np.stack(conditional)[..., None], weights)
 
 
+def reflected(row: Row, logit: float) -> Rule:
+    """Nodes between the points where z or its reflected twin jumps, in the uniform behind z.
+
+    The twin is made of the same noise. As for `quadrature` each node of z stands for one of z~ as
+    well, and within a piece no sample changes.
+    """
+    x, w = np.polynomial.legendre.leggauss(32)
+    v, dv = (x + 1) / 2, w / 2
+    cuts = np.sort(sigmoid(np.array([logit, -logit])))
+    edges = np.concatenate([[0.0], cuts, [1.0]])
+    u = np.concatenate([low + (high - low) * v for low, high in itertools.pairwise(edges)])
+    weights = np.concatenate([(high - low) * dv for low, high in itertools.pairwise(edges)])
+    noise = np.tile(np.log(u) - np.log1p(-u), (2, 1))[..., None]
+    count = row.estimator.num_z_tildes
+    if not count:
+        return Rule(noise, None, weights)
+    quantiles = np.tile(np.log(v) - np.log1p(-v), len(edges) - 1)
+    mirrored = [(-1.0) ** k * quantiles for k in range(2 * count)]  # not all alike
+    return Rule(noise, np.stack(mirrored)[..., None], weights)
+
+
 def outcomes(logits: np.ndarray, samples: int) -> Rule:
     """All joint outcomes of independent samples: noise of +-`FORCE` decides whatever the logit."""
     strings = binary_strings(len(logits))
@@ -85,7 +108,8 @@ def patterns(estimator: Arms, logit: float) -> Rule:
     """Raw noise for every outcome of the coupled samples, weighted with its probability."""
     rng = np.random.default_rng(0)
     raw = rng.logistic(size=(estimator.num_samples, 200_000))  # to find outcomes, not to weigh them
-    coupled = estimator.couple(list(tf.constant(raw)), tf.fill(raw.shape[1:], np.float64(logit)))
+    logits = tf.fill(raw.shape[1:], np.float64(logit))
+    coupled = estimator.couple(None, list(tf.constant(raw)), logits)  # of any layer
     b = (logit + np.stack(coupled, axis=1) > 0).astype(float)
     noise, weights = [], []
     for string in binary_strings(estimator.num_samples):

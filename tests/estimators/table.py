@@ -6,6 +6,8 @@ How the noise of one unit is integrated (`one_unit`):
   estimates that depend on relaxed samples.
 - `OUTCOMES`: all outcomes of all samples, with their probabilities; for estimates that depend on
   hard samples alone.
+- `REFLECTED`: the same for two samples of which one is made of the noise of the other, reflected:
+  both jump within the nodes.
 - `ANTITHETIC`: the pieces of the noise axis between the points where l or -l flips a unit.
 - `PATTERNS`: all outcomes of K samples under the Dirichlet copula, whose probabilities are known.
 
@@ -44,7 +46,8 @@ from tf_relax.estimators import (
 )
 
 QUADRATURE, OUTCOMES, ANTITHETIC = "quadrature", "outcomes", "antithetic"
-PATTERNS, STATISTICS = "patterns", "statistics"
+REFLECTED, PATTERNS, STATISTICS = "reflected", "patterns", "statistics"
+PAIR = {"num_samples": 2, "coupling": "antithetic"}
 
 
 class Row(NamedTuple):
@@ -90,12 +93,22 @@ UNBIASED = [
     Row(Relax(coupled=False), QUADRATURE, QUADRATURE, compiled=False),
     Row(Relax(coupled=False, num_conditional=2), QUADRATURE, None, compiled=False),
     Row(Relax(num_samples=2, num_conditional=2), QUADRATURE, STATISTICS),
+    Row(Relax(**PAIR), REFLECTED, STATISTICS),
+    Row(Relax(**PAIR, coupled=False), REFLECTED, None, compiled=False),
+    Row(Relax(**PAIR, num_conditional=2), REFLECTED, None, compiled=False),
+    Row(Relax(num_samples=3, coupling="antithetic"), None, STATISTICS),
     Row(Rebar(), QUADRATURE, QUADRATURE),
     Row(Rebar(coupled=False), QUADRATURE, QUADRATURE),
     Row(Rebar(num_samples=2), QUADRATURE, STATISTICS, compiled=False),
     Row(Rebar(num_conditional=2), QUADRATURE, None, compiled=False),
+    Row(Rebar(**PAIR), REFLECTED, STATISTICS),
     Row(Dlax(), QUADRATURE, QUADRATURE, normal=True),
+    Row(Dlax(num_samples=2), QUADRATURE, None, normal=True, compiled=False),
+    Row(Dlax(**PAIR), REFLECTED, None, normal=True, compiled=False),
     Row(Lax(), None, None, normal=True),
+    Row(Lax(num_samples=2), None, None, normal=True),
+    Row(Lax(**PAIR), None, None, normal=True),
+    Row(Lax(num_samples=3, coupling="antithetic"), None, None, normal=True),
     Row(Reparameterization(), None, None, normal=True),
     Row(Reparameterization(), None, None, normal=True, importance_samples=2),
     Row(Reinforce(), OUTCOMES, OUTCOMES, normal=True),

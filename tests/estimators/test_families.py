@@ -110,6 +110,17 @@ def test_relax(family, coupled, options, request, seed):
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_antithetic_relax(family, request, seed):
+    """Two samples of every family of noise and its reflection."""
+    logits = tf.constant(np.random.default_rng(3).normal(size=(1, *family.event)))
+    model = model_of(family, Relax(num_samples=2, coupling="antithetic"))
+    model.get_layer("layer").seed_generator.state.assign([seed, 7])
+    scores, mean = z_scores(model, logits)
+    assert np.abs(scores).max() <= limit(request)
+    assert np.abs(mean).max() > 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_wrong_equation_shows(family, monkeypatch, seed):
     """Half of the pathwise part, or a score with the wrong sign: the test above would fail."""
     rng = np.random.default_rng(3)
@@ -126,7 +137,13 @@ def test_a_wrong_equation_shows(family, monkeypatch, seed):
 
 
 @pytest.mark.parametrize(
-    "estimator", [Rebar(), Dlax(), LeaveOneOut(), Relax(num_samples=2)], ids=repr
+    "estimator",
+    [
+        *(Rebar(), Dlax(), LeaveOneOut(), Relax(num_samples=2), Dlax(num_samples=2)),
+        Relax(num_samples=3, coupling="antithetic"),
+        Dlax(num_samples=2, coupling="antithetic"),
+    ],
+    ids=repr,
 )
 def test_other_estimators(estimator, request, seed):
     """One family of each kind of equation."""
@@ -201,7 +218,14 @@ def exact_gradient_of_mixed_layers(parallel):
 
 
 @pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
-@pytest.mark.parametrize("estimator", [Relax(), Relax(num_samples=2), LeaveOneOut()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(Relax(), Relax(num_samples=2), LeaveOneOut()),
+        Relax(num_samples=2, coupling="antithetic"),
+    ],
+    ids=repr,
+)
 def test_layers_of_mixed_kinds(estimator, parallel, seed):
     """Every weight, divergences included, from 100 batches against enumeration.
 

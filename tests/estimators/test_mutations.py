@@ -11,7 +11,7 @@ import pytest
 import tf_relax
 from tests.estimators import one_bernoulli, one_normal
 from tests.estimators.mutations import MUTATIONS
-from tests.estimators.table import ROWS, UNBIASED, Row
+from tests.estimators.table import REFLECTED, ROWS, UNBIASED, Row
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -53,8 +53,10 @@ def bias(mutation):
     """The largest error of E[g], by the classes as they are now called."""
     given = mutation.estimator
     estimator = getattr(tf_relax.estimators, type(given).__name__)(**given.get_config())
-    ways = {type(row.estimator).__name__: row.one_unit for row in ROWS}
-    way, samples = ways[type(estimator).__name__], mutation.importance_samples
+    ways = {type(row.estimator).__name__: row.one_unit for row in reversed(ROWS)}
+    antithetic = getattr(estimator, "coupling", None) == "antithetic"
+    way = REFLECTED if antithetic else ways[type(estimator).__name__]
+    samples = mutation.importance_samples
     row = Row(estimator, way, None, importance_samples=samples)
     model = one_normal.one_normal() if mutation.on_normal else unit(mutation.units, mutation.kl)
     module = one_normal if mutation.on_normal else one_bernoulli

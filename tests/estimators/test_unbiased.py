@@ -63,7 +63,7 @@ def test_two_arms_are_disarm(logit):
     model = one_bernoulli()
     rng = np.random.default_rng(0)
     raw = tf.constant(rng.logistic(size=(2, 50, 1)))
-    pair = Arms(num_samples=2).couple(list(raw), tf.fill((50, 1), np.float64(logit)))
+    pair = Arms(num_samples=2).couple(None, list(raw), tf.fill((50, 1), np.float64(logit)))
     np.testing.assert_allclose(pair[1], -pair[0], rtol=1e-12)
     x, y = tf.fill((50, 1), np.float64(logit)), tf.zeros((50, 1), "float64")
     found = []
@@ -81,7 +81,7 @@ def test_arms_draws_from_the_copula(num_samples, logit, rng):
     draws = 100_000
     raw = list(tf.constant(rng.logistic(size=(num_samples, draws))))
     estimator = Arms(num_samples=num_samples)
-    coupled = estimator.couple(raw, tf.fill((draws,), np.float64(logit)))
+    coupled = estimator.couple(None, raw, tf.fill((draws,), np.float64(logit)))
     b = logit + np.stack(coupled, axis=1) > 0
     total = 0.0
     for string in binary_strings(num_samples):

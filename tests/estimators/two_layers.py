@@ -20,7 +20,6 @@ from tests.estimators.learned import objective_and_network, set_learned, set_sta
 from tests.estimators.rules import FORCE, antithetic_pieces
 from tests.estimators.table import ANTITHETIC, OUTCOMES, Row
 from tests.oracles import binary_strings
-from tf_relax.estimators import Arms
 
 X, Y = np.array([[0.5, -1.0]]), np.array([[0.3]])
 
@@ -144,10 +143,7 @@ def noise_and_weights(model: tf_relax.RelaxModel, row: Row):
     if row.two_layers == OUTCOMES:
         return _forced_samples(model, row.samples)
     assert row.two_layers == ANTITHETIC
-    noises, weights = _antithetic_samples(model)
-    if isinstance(row.estimator, Arms):
-        noises = [[_two_arms(n) for n in noise] for noise in noises]
-    return noises, weights
+    return _antithetic_samples(model)
 
 
 def _forced_samples(model: tf_relax.RelaxModel, num_samples: int):
@@ -180,13 +176,3 @@ def _antithetic_samples(model: tf_relax.RelaxModel):
         noises.append([np.stack([n, n]) for n in noise])  # the second is made from the first
         weights.append(w_1 * w_2 * w_3)
     return noises, weights
-
-
-def _two_arms(noise: np.ndarray) -> np.ndarray:
-    """Raw noise of which ARMS makes the pair (l, -l), or (-l, l): it takes logit u = +-log e_2/e_1.
-
-    Which of the two depends on the sign of the logit, and both are among the rows.
-    """
-    second = np.zeros_like(noise[0])
-    e_1 = np.log1p(np.exp(-second)) * np.exp(-noise[0])
-    return np.stack([-e_1 - np.log(-np.expm1(-e_1)), second])  # softplus backwards

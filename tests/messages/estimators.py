@@ -1,9 +1,14 @@
 """Messages about estimators."""
 
 import keras
+import tensorflow_probability as tfp
 
 from tests.messages.rows import Row, model_of, step
 from tf_relax import estimators, layers
+
+
+def distribution(a):
+    return tfp.distributions.Normal(a, 1.0)
 
 
 def dropout_under_exact():
@@ -40,6 +45,34 @@ ROWS = [
         lambda: estimators.Relax(num_samples=0),
         ValueError,
         "Relax: `num_samples` must be at least 1 (a whole number). Received: 0",
+    ),
+    Row(
+        "coupling",
+        lambda: estimators.Relax(num_samples=2, coupling="negative"),
+        ValueError,
+        "Relax: `coupling` must be 'antithetic' or 'independent'. Received: 'negative'",
+    ),
+    Row(
+        "one_antithetic",
+        lambda: estimators.Rebar(coupling="antithetic"),
+        ValueError,
+        (
+            "Rebar: coupling='antithetic' makes samples depend on each other, and num_samples=1 "
+            "makes one. Use num_samples=2 or more, or coupling='independent'."
+        ),
+    ),
+    Row(
+        "antithetic_seeds",
+        lambda: step(
+            layers.RelaxSample(distribution, name="reals"),
+            estimator=estimators.Lax(num_samples=2, coupling="antithetic"),
+        ),
+        ValueError,
+        (
+            "Lax(num_samples=2, coupling='antithetic') makes samples of noise that repels other "
+            "noise, and that of RelaxSample 'reals' has no known distribution to do so in. Use "
+            "coupling='independent'."
+        ),
     ),
     Row(
         "relax_on_reals",

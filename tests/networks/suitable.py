@@ -46,6 +46,7 @@ def suitable(network: Network) -> list[Estimator]:
             Relax(surrogate="network"),
             Relax(surrogate="network", coupled=False),
             Relax(surrogate="network", num_samples=2),
+            Relax(surrogate="network", num_samples=2, coupling="antithetic"),
         ]
         found.append(PerLayer({f"part{k}": one_for(site.kind) for k, site in network.sites}))
     if relaxable and smooth:

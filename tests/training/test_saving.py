@@ -186,6 +186,7 @@ def test_every_style_is_saved_and_loaded_in_one_process(style, tmp_path):
         estimators.DoubleCV(num_samples=3),
         estimators.Nvil(decay=0.5),
         estimators.Relax(num_samples=2),
+        estimators.Relax(num_samples=3, coupling="antithetic"),
         estimators.Relax(num_samples=2, num_conditional=3, coupled=False),
         estimators.Arms(num_samples=3),
         estimators.LeaveOneOut(num_samples=3),

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tf_relax._src import rules
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Passes
 from tf_relax._src.estimators.leave_one_out import check_samples
-from tf_relax._src.relaxations import BinaryUnits
+from tf_relax._src.relaxations import LOGISTIC, BinaryUnits
+from tf_relax._src.sites.layer import StochasticLayer
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -38,20 +39,11 @@ class Arms(Estimator):
     def __init__(self, num_samples: int = 4):
         self.num_samples = self.num_noises = check_samples("Arms", num_samples)
 
-    def couple(self, noises: list[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
-        # d ~ Dirichlet(1, ..., 1) from exponentials, and u_k = (1 - d_k)^(K-1) is uniform.
-        exponentials = [tf.nn.softplus(-noise) for noise in noises]
-        total, power = tf.add_n(exponentials), len(noises) - 1
-        coupled = []
-        for k, exponential in enumerate(exponentials):
-            others = tf.add_n([e for j, e in enumerate(exponentials) if j != k])
-            d = exponential / total
-            # Whichever of d and 1 - d is small is the one that has all its digits.
-            log_u = power * tf.where(d < 0.5, tf.math.log1p(-d), tf.math.log(others / total))
-            logit_u = log_u - tf.math.log(-tf.math.expm1(log_u))
-            # b = 1[u < p] below p = 1/2 and its mirror image above: rho is lowest that way.
-            coupled.append(tf.where(logits < 0, -logit_u, logit_u))
-        return coupled
+    def couple(
+        self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
+    ) -> list[tf.Tensor]:
+        # b = 1[u < p] below p = 1/2 and its mirror image above: rho is lowest that way.
+        return [tf.where(logits < 0, -noise, noise) for noise in LOGISTIC.antithetic(noises)]
 
     def estimate(self, passes: Passes) -> Estimate:
         (one,) = passes

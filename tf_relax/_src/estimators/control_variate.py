@@ -15,7 +15,11 @@ from tf_relax._src.estimators.estimator import (
     Passes,
     sampled,
 )
-from tf_relax._src.estimators.surrogate_value import SurrogateUser, surrogate_and_derivative
+from tf_relax._src.estimators.surrogate_value import (
+    SurrogateUser,
+    check_count,
+    surrogate_and_derivative,
+)
 from tf_relax._src.relaxations import Conditional, Discrete
 from tf_relax._src.sites import Site
 from tf_relax._src.surrogates import Surrogate
@@ -31,9 +35,10 @@ class ControlVariate(SurrogateUser):
             only in its derivative. Every term depends on the marginal of z and on the joint
             distribution of (b, z~) alone, so this is as unbiased as an independent z~, and it
             needs one evaluation of ``c`` instead of two.
-        num_samples: K independent samples (z_k, b_k), each with an evaluation of the objective.
-            The estimate is their mean, in which ``f(b_k) - c(z~_k)`` is held against the mean of
-            the others (leave-one-out).
+        num_samples: K samples (z_k, b_k), each with an evaluation of the objective. The estimate is
+            their mean.
+        coupling: how they depend on each other, see `SurrogateUser`. Independent ones hold
+            ``f(b_k) - c(z~_k)`` against the mean of the others.
         num_conditional: M samples of ``z~ | b`` per sample, over which the terms in ``c`` are
             averaged. As z itself is one of ``z | b``, the coupled estimate averages over z and
             M - 1 others.
@@ -55,23 +60,17 @@ class ControlVariate(SurrogateUser):
         surrogate: str | Surrogate | None,
         temperature: float | None,
         scale: float,
+        coupling: str,
     ):
-        super().__init__(surrogate, temperature, scale)
+        super().__init__(surrogate, temperature, scale, num_samples, coupling)
         if not isinstance(coupled, bool):
             raise ValueError(
                 f"{type(self).__name__}: `coupled` must be True or False. Received: {coupled!r}. "
                 "Other arguments go by name, such as surrogate=..."
             )
-        for argument, value in (("num_samples", num_samples), ("num_conditional", num_conditional)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{type(self).__name__}: `{argument}` must be at least 1 (a whole number). "
-                    f"Received: {value}"
-                )
+        check_count(type(self).__name__, "num_conditional", num_conditional)
         self.coupled = coupled
-        self.num_samples = num_samples
         self.num_conditional = num_conditional
-        self.num_passes = self.num_noises = num_samples
         self.num_z_tildes = num_conditional - coupled  # coupled, z is one of them
 
     def estimate(self, passes: Passes) -> Estimate:
@@ -85,11 +84,9 @@ class ControlVariate(SurrogateUser):
                     signals[-1][site] = one.f - c_tilde
                     pathwise[-1][site] = path
         gradients: list[list[tf.Tensor]] = [[] for _ in passes]
-        # The same site of every pass; with one pass there is nothing to leave out.
+        # The same site of every pass.
         for sites in zip(*[one.sites for one in passes], strict=True):
-            signal = [signals[k][site] for k, site in enumerate(sites)]
-            if len(passes) > 1:
-                signal = rules.leave_one_out(signal)
+            signal = self.against_others([signals[k][site] for k, site in enumerate(sites)])
             for k, site in enumerate(sites):
                 g = rules.relax(*sampled(site), signal[k], pathwise[k][site])
                 gradients[k].append(g / len(passes))
@@ -125,7 +122,6 @@ class ControlVariate(SurrogateUser):
     def get_config(self) -> dict[str, Any]:
         return {
             "coupled": self.coupled,
-            "num_samples": self.num_samples,
             "num_conditional": self.num_conditional,
             **super().get_config(),
         }
@@ -142,7 +138,7 @@ class Relax(ControlVariate):
     Args:
         coupled: whether z~ shares its noise with (z, b). The coupled estimator evaluates the
             surrogate once instead of twice, at practically the same variance.
-        num_samples: samples (z, b) per step, each the others' baseline (leave-one-out).
+        num_samples: samples (z, b) per step, of which the estimate is the mean.
         num_conditional: samples of ``z~ | b`` per sample, over which ``c`` is averaged.
         surrogate: what ``c`` is made of: `"sum"` (the objective at relaxed samples plus a network),
             `"objective"`, `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. An
@@ -150,6 +146,10 @@ class Relax(ControlVariate):
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
+        coupling: `"antithetic"` samples depend on each other negatively: two are made of noise and
+            its reflection, more by a Dirichlet copula. Of all unbiased estimates of so many
+            evaluations their mean is the quietest that we know. `"independent"` ones are each the
+            others' baseline (leave-one-out).
 
     Raises:
         ValueError: for fewer than one sample of either kind, an unknown surrogate, and a
@@ -169,8 +169,11 @@ class Relax(ControlVariate):
         surrogate: str | Surrogate = "sum",
         temperature: float | None = None,
         scale: float = 1.0,
+        coupling: str = "independent",
     ):
-        super().__init__(coupled, num_samples, num_conditional, surrogate, temperature, scale)
+        super().__init__(
+            coupled, num_samples, num_conditional, surrogate, temperature, scale, coupling
+        )
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -182,11 +185,15 @@ class Rebar(ControlVariate):
 
     Args:
         coupled: whether z~ shares its noise with (z, b), as in the paper.
-        num_samples: samples (z, b) per step, each the others' baseline (leave-one-out).
+        num_samples: samples (z, b) per step, of which the estimate is the mean.
         num_conditional: samples of ``z~ | b`` per sample, over which ``c`` is averaged.
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial ``eta``; learned.
+        coupling: `"antithetic"` samples depend on each other negatively: two are made of noise and
+            its reflection, more by a Dirichlet copula. Of all unbiased estimates of so many
+            evaluations their mean is the quietest that we know. `"independent"` ones are each the
+            others' baseline (leave-one-out).
 
     Raises:
         ValueError: for fewer than one sample of either kind, and a temperature that is not
@@ -207,8 +214,9 @@ class Rebar(ControlVariate):
         num_conditional: int = 1,
         temperature: float | None = None,
         scale: float = 1.0,
+        coupling: str = "independent",
     ):
-        super().__init__(coupled, num_samples, num_conditional, None, temperature, scale)
+        super().__init__(coupled, num_samples, num_conditional, None, temperature, scale, coupling)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

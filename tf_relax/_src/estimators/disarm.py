@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_relax._src import rules
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Passes
 from tf_relax._src.relaxations import BinaryUnits
+from tf_relax._src.sites.layer import StochasticLayer
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -28,7 +29,9 @@ class Disarm(Estimator):
 
     num_noises = 2
 
-    def couple(self, noises: list[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
+    def couple(
+        self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
+    ) -> list[tf.Tensor]:
         return [noises[0], -noises[0]]
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -9,6 +9,7 @@ from tf_relax._src import rules
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Passes
 from tf_relax._src.relaxations import Sticks
 from tf_relax._src.relaxations.sticks import consulted
+from tf_relax._src.sites.layer import StochasticLayer
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -33,7 +34,9 @@ class DisarmTree(Estimator):
     needs = (Sticks,)
     num_noises = 2
 
-    def couple(self, noises: list[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
+    def couple(
+        self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
+    ) -> list[tf.Tensor]:
         return [noises[0], -noises[0]]
 
     def estimate(self, passes: Passes) -> Estimate:

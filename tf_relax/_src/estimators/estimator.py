@@ -169,7 +169,9 @@ class Estimator(abc.ABC):
                 "or one of the pathwise estimators."
             )
 
-    def couple(self, noises: list[tf.Tensor], logits: tf.Tensor) -> list[tf.Tensor]:
+    def couple(
+        self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
+    ) -> list[tf.Tensor]:
         """Maps independent noise tensors of a site to those that its samples are made of."""
         return noises
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -31,9 +33,12 @@ class Dlax(SurrogateUser):
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
+        num_samples: samples per step, of which the estimate is the mean.
+        coupling: `"antithetic"` or `"independent"` samples, as for `Relax`.
 
     Raises:
-        ValueError: for an unknown surrogate and a temperature that is not positive.
+        ValueError: for an unknown surrogate or coupling, a temperature that is not positive, fewer
+            than one sample, and a single antithetic one.
 
     Example:
 
@@ -44,17 +49,30 @@ class Dlax(SurrogateUser):
     needs: tuple[type, ...] = (Relaxed,)
 
     def estimate(self, passes: Passes) -> Estimate:
-        (one,) = passes
-        gradients = {}
-        for level in one.sites.levels():
-            c, h = surrogate_and_derivative(one, level, [site.z for site in level])
-            for k, site in enumerate(level):
-                gradients[site] = self._gradient(site, one.f, c[k], h[k])
-        g = [[gradients[site] for site in one.sites]]
-        return Estimate(g, surrogate_loss=rules.squared_gradient(g))
+        surrogates: list[dict[Site, tuple[tf.Tensor, tf.Tensor]]] = []
+        for one in passes:
+            surrogates.append({})
+            for level in one.sites.levels():
+                values = surrogate_and_derivative(one, level, [site.z for site in level])
+                surrogates[-1].update(zip(level, zip(*values, strict=True), strict=True))
+        gradients: list[list[tf.Tensor]] = [[] for _ in passes]
+        # The same site of every pass.
+        for sites in zip(*[one.sites for one in passes], strict=True):
+            c, h = zip(*[surrogates[k][site] for k, site in enumerate(sites)], strict=True)
+            for k, g in enumerate(self._gradients(sites, [one.f for one in passes], c, h)):
+                gradients[k].append(g / len(passes))
+        return Estimate(gradients, surrogate_loss=rules.squared_gradient(gradients))
 
-    def _gradient(self, site: Site, f: tf.Tensor, c: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
-        return rules.dlax(*sampled(site), f, c, h)
+    def _gradients(
+        self,
+        sites: Sequence[Site],
+        f: Sequence[tf.Tensor],
+        c: Sequence[tf.Tensor],
+        h: Sequence[tf.Tensor],
+    ) -> list[tf.Tensor]:
+        """Returns the estimate of every sample at the site of its pass."""
+        terms = zip(sites, self.against_others(f), self.against_others(c), h, strict=True)
+        return [rules.dlax(*sampled(site), *term) for site, *term in terms]
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
@@ -69,9 +87,12 @@ class Lax(Dlax):
         surrogate: what ``c`` is made of, as for `Relax`.
         temperature: no use for continuous samples, which are their own relaxation.
         scale: initial factor of the objective; learned.
+        num_samples: samples per step, of which the estimate is the mean.
+        coupling: `"antithetic"` or `"independent"` samples, as for `Relax`.
 
     Raises:
-        ValueError: for an unknown surrogate.
+        ValueError: for an unknown surrogate or coupling, fewer than one sample, and a single
+            antithetic one.
 
     Example:
 
@@ -81,5 +102,13 @@ class Lax(Dlax):
 
     needs = (Continuous, Relaxed)
 
-    def _gradient(self, site: Site, f: tf.Tensor, c: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
-        return rules.lax(*sampled(site), f - c, h)
+    def _gradients(
+        self,
+        sites: Sequence[Site],
+        f: Sequence[tf.Tensor],
+        c: Sequence[tf.Tensor],
+        h: Sequence[tf.Tensor],
+    ) -> list[tf.Tensor]:
+        signals = self.against_others([f_k - c_k for f_k, c_k in zip(f, c, strict=True)])
+        terms = zip(sites, signals, h, strict=True)
+        return [rules.lax(*sampled(site), *term) for site, *term in terms]

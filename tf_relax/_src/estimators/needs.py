@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tf_relax._src.relaxations import (
+    Antithetic,
     BinaryUnits,
     Conditional,
     Continuous,
@@ -34,6 +35,8 @@ _MISSING: dict[type, str] = {
     Conditional: "draws z given b, which is not known for {layer}. Use {other} or 'leave_one_out'.",
     Relaxed: "needs a relaxed sample with a derivative, which {layer} does not have. Use "
     "'reinforce', 'leave_one_out' or 'nvil'.",
+    Antithetic: "makes samples of noise that repels other noise, and that of {layer} has no known "
+    "distribution to do so in. Use coupling='independent'.",
     KnownMean: "needs the mean of the samples, which is not known for {layer}. Use {other} or "
     "'leave_one_out'.",
     MeanOfLogits: "is defined for units and categories with logits of their own, which {layer} "

@@ -13,6 +13,7 @@ from tf_relax._src.estimators.estimator import Estimator, Pass
 from tf_relax._src.estimators.state import SurrogateState
 from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.numbers import is_finite_number
+from tf_relax._src.relaxations import Antithetic, Law
 from tf_relax._src.sites import Site, ancestors, depends_on
 from tf_relax._src.sites.layer import StochasticLayer
 from tf_relax._src.surrogates import Surrogate
@@ -27,9 +28,16 @@ class SurrogateUser(Estimator):
             first layer that it is used for, further ones get copies. `None` is the objective alone.
         temperature: initial temperature t > 0 of `relax`, learned; `None` takes the relaxation's.
         scale: initial factor of the objective at relaxed samples; learned.
+        num_samples: K samples, each with an evaluation of the objective and of ``c``. The estimate
+            is their mean.
+        coupling: `"independent"` samples are each the others' baseline (leave-one-out).
+            `"antithetic"` ones depend on each other negatively, which lowers the variance of their
+            mean; each summand is unbiased by itself, as it needs nothing but the distribution of
+            its own sample. Baselines made of dependent samples would not be.
 
     Raises:
-        ValueError: for an unknown surrogate and a temperature that is not positive and finite.
+        ValueError: for an unknown surrogate or coupling, a temperature that is not positive and
+            finite, fewer than one sample, and a single sample that is to be antithetic.
     """
 
     def __init__(
@@ -37,6 +45,8 @@ class SurrogateUser(Estimator):
         surrogate: str | Surrogate | None = "sum",
         temperature: float | None = None,
         scale: float = 1.0,
+        num_samples: int = 1,
+        coupling: str = "independent",
     ):
         self.surrogate = surrogate if surrogate is None else surrogates.checked(surrogate)
         self.temperature = check_temperature(type(self).__name__, temperature)
@@ -45,6 +55,26 @@ class SurrogateUser(Estimator):
                 f"{type(self).__name__}: `scale` must be a finite number. Received: {scale!r}"
             )
         self.scale = scale
+        check_count(type(self).__name__, "num_samples", num_samples)
+        check_coupling(type(self).__name__, coupling, num_samples)
+        self.num_samples = self.num_passes = self.num_noises = num_samples
+        self.coupling = coupling
+        if coupling == "antithetic":
+            self.needs = (*self.needs, Antithetic)
+
+    def couple(
+        self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
+    ) -> list[tf.Tensor]:
+        if self.coupling == "independent":
+            return noises
+        law: Law = layer.relaxation.law
+        return law.antithetic(noises)
+
+    def against_others(self, signals: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns what multiplies the scores of the samples, of which none may depend on others."""
+        if len(signals) == 1 or self.coupling == "antithetic":
+            return list(signals)
+        return rules.leave_one_out(signals)
 
     def build(self, layer: StochasticLayer, relaxable: bool) -> SurrogateState:
         if self.surrogate is None:
@@ -65,7 +95,30 @@ class SurrogateUser(Estimator):
             "surrogate": surrogates.serialize(self.surrogate),
             "temperature": self.temperature,
             "scale": self.scale,
+            "num_samples": self.num_samples,
+            "coupling": self.coupling,
         }
+
+
+def check_count(owner: str, argument: str, value: int) -> None:
+    """Raises a ValueError unless there is at least one."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"{owner}: `{argument}` must be at least 1 (a whole number). Received: {value}"
+        )
+
+
+def check_coupling(owner: str, coupling: str, num_samples: int) -> None:
+    """Raises a ValueError for an unknown coupling, and for one sample that is to have another."""
+    if coupling not in ("antithetic", "independent"):
+        raise ValueError(
+            f"{owner}: `coupling` must be 'antithetic' or 'independent'. Received: {coupling!r}"
+        )
+    if coupling == "antithetic" and num_samples == 1:
+        raise ValueError(
+            f"{owner}: coupling='antithetic' makes samples depend on each other, and num_samples=1 "
+            "makes one. Use num_samples=2 or more, or coupling='independent'."
+        )
 
 
 def check_temperature(owner: str, temperature: float | None) -> float | None:

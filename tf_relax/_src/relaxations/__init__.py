@@ -10,6 +10,7 @@ from tf_relax._src.relaxations.birkhoff import (
 )
 from tf_relax._src.relaxations.blocks import Blocks
 from tf_relax._src.relaxations.capabilities import (
+    Antithetic,
     BinaryUnits,
     Conditional,
     Continuous,
@@ -23,6 +24,7 @@ from tf_relax._src.relaxations.capabilities import (
 from tf_relax._src.relaxations.categorical import Categorical
 from tf_relax._src.relaxations.counts import Counts, Geometric, Poisson
 from tf_relax._src.relaxations.distribution import Distribution
+from tf_relax._src.relaxations.law import GUMBEL, LOGISTIC, NORMAL, Law
 from tf_relax._src.relaxations.matching import SequentialMatching
 from tf_relax._src.relaxations.normal import Normal
 from tf_relax._src.relaxations.plackett_luce import PlackettLuce
@@ -35,6 +37,10 @@ from tf_relax._src.relaxations.sticks import Sticks, stick_logits
 from tf_relax._src.relaxations.top_k import TopK
 
 __all__ = [
+    "GUMBEL",
+    "LOGISTIC",
+    "NORMAL",
+    "Antithetic",
     "Arborescence",
     "Bernoulli",
     "BinaryUnits",
@@ -51,6 +57,7 @@ __all__ = [
     "GumbelMatching",
     "Items",
     "KnownMean",
+    "Law",
     "MeanOfLogits",
     "NearestPermutation",
     "Normal",

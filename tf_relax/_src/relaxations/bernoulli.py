@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tf_relax._src.relaxations.capabilities import (
+    Antithetic,
     BinaryUnits,
     Conditional,
     Enumerable,
     MeanOfLogits,
 )
 from tf_relax._src.relaxations.impossible import bounded_units, where_possible
-from tf_relax._src.relaxations.noise import open_uniform
+from tf_relax._src.relaxations.law import LOGISTIC
 from tf_relax._src.relaxations.relaxation import Draw
 
 tfd = tfp.distributions
 
 
-class Bernoulli(BinaryUnits, Conditional, MeanOfLogits, Enumerable):
+class Bernoulli(BinaryUnits, Antithetic, Conditional, MeanOfLogits, Enumerable):
     r"""Bernoulli units ``b = 1[z > 0]`` with ``z = a + l``, ``l`` logistic.
 
     With ``s = 2b - 1`` the conditional sample of Tucker et al. (2017), REBAR, appendix C, is
@@ -40,6 +40,8 @@ class Bernoulli(BinaryUnits, Conditional, MeanOfLogits, Enumerable):
     [[1. 0.]] [[ 80.5 -79.5]]
     """
 
+    law = LOGISTIC
+
     def bounded(self, a: tf.Tensor) -> tf.Tensor:
         return bounded_units(a)
 
@@ -50,10 +52,6 @@ class Bernoulli(BinaryUnits, Conditional, MeanOfLogits, Enumerable):
 
     def num_outcomes(self, event_shape: tf.TensorShape) -> int:
         return 2 ** math.prod(event_shape)
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        u = open_uniform(shape, dtype, seed)
-        return tf.math.log(u) - tf.math.log1p(-u)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise

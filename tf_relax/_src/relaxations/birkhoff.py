@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
-from tf_relax._src.relaxations.capabilities import Discrete, Items, Relaxed
+from tf_relax._src.relaxations.capabilities import Antithetic, Discrete, Items, Relaxed
 from tf_relax._src.relaxations.categorical import shown
 from tf_relax._src.relaxations.impossible import where_possible
-from tf_relax._src.relaxations.noise import gumbel, seed_pair
+from tf_relax._src.relaxations.law import GUMBEL, NORMAL
 from tf_relax._src.relaxations.relaxation import Draw
 
 
@@ -77,7 +75,7 @@ def _matrices(x: np.ndarray) -> np.ndarray:
     return x.reshape(-1, *x.shape[-2:])
 
 
-class GumbelMatching(Items, Relaxed, Discrete):
+class GumbelMatching(Items, Antithetic, Relaxed, Discrete):
     r"""The best assignment under ``z = a + G``, ``b = argmax_P <P, z>``.
 
     Gumbel-Matching, and Gumbel-Sinkhorn as its relaxation, ``relax(z, t) = Sinkhorn(z / t)`` (Mena
@@ -97,6 +95,7 @@ class GumbelMatching(Items, Relaxed, Discrete):
     choice_rank = 2
     supports_jit = False
     initial_temperature = 1.0
+    law = GUMBEL
 
     def __init__(
         self, iterations: int = 20, noise_scale: float = 1.0, name: str = "GumbelMatching"
@@ -111,9 +110,6 @@ class GumbelMatching(Items, Relaxed, Discrete):
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         check_square(event_shape, 1)
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return gumbel(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + self.noise_scale * noise
@@ -147,7 +143,7 @@ class GumbelMatching(Items, Relaxed, Discrete):
         return sinkhorn(z / temperature, self.iterations)
 
 
-class NearestPermutation(Relaxed, Discrete):
+class NearestPermutation(Antithetic, Relaxed, Discrete):
     r"""Normal noise around a doubly stochastic matrix, rounded to the nearest permutation.
 
     ``z = Sinkhorn(exp M) + nu eps``, ``b = argmax_P <P, z>``; Linderman et al. (2018), section 3.2.
@@ -160,6 +156,7 @@ class NearestPermutation(Relaxed, Discrete):
     """
 
     supports_jit = False
+    law = NORMAL
     initial_temperature = None  # what stands for z in a surrogate is z
 
     def __init__(self, iterations: int = 20):
@@ -170,9 +167,6 @@ class NearestPermutation(Relaxed, Discrete):
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         return logits_shape[:-1].concatenate(logits_shape[-2:-1])
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return tf.random.stateless_normal(shape, seed_pair(seed), dtype=dtype, alg="philox")
 
     def _z(self, a: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         m, log_nu = tf.split(a, 2, axis=-1)

@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_relax._src.relaxations.capabilities import Conditional, Enumerable, Items, MeanOfLogits
+from tf_relax._src.relaxations.capabilities import (
+    Antithetic,
+    Conditional,
+    Enumerable,
+    Items,
+    MeanOfLogits,
+)
 from tf_relax._src.relaxations.categorical import Categorical
-from tf_relax._src.relaxations.noise import gumbel
+from tf_relax._src.relaxations.law import GUMBEL
 from tf_relax._src.relaxations.relaxation import Draw
 
 
-class Blocks(Items, Conditional, MeanOfLogits, Enumerable):
+class Blocks(Items, Antithetic, Conditional, MeanOfLogits, Enumerable):
     r"""Independent `Categorical` choices, one per block of the last axis.
 
     ``a = [a_1, ..., a_k]`` with block i of size ``n_i``; `b`, `z` and all derivatives are laid out
@@ -38,6 +44,7 @@ class Blocks(Items, Conditional, MeanOfLogits, Enumerable):
     """
 
     choice_rank = 1
+    law = GUMBEL
 
     def __init__(self, sizes: Sequence[int]):
         if not sizes or min(sizes) < 2:
@@ -58,9 +65,6 @@ class Blocks(Items, Conditional, MeanOfLogits, Enumerable):
 
     def num_outcomes(self, event_shape: tf.TensorShape) -> int:
         return int(np.prod(self.sizes))
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return gumbel(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         b = self._map(lambda *block: self._one.sample(*block).b, a, noise)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.relaxations.impossible import bounded_choices, where_possible
+from tf_relax._src.relaxations.law import Law
 from tf_relax._src.relaxations.relaxation import Draw, Relaxation
 
 
@@ -67,6 +69,19 @@ class Conditional(Relaxed):
         """Returns ``(dz/da - dz~/da)^T h`` for the coupled ``z~``, whose value is `z`."""
 
 
+class Antithetic(Relaxation):
+    """The noise consists of independent numbers of one law, so that samples can repel each other.
+
+    Attributes:
+        law: of each of them.
+    """
+
+    law: Law
+
+    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
+        return self.law.draw(shape, dtype, seed)
+
+
 class KnownMean(Relaxation):
     """``E[b]`` is known."""
 
@@ -120,6 +135,7 @@ def num_outcomes(relaxation: Relaxation, event_shape: tf.TensorShape) -> int | N
 
 
 __all__ = [
+    "Antithetic",
     "BinaryUnits",
     "Conditional",
     "Continuous",

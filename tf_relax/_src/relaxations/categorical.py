@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_relax._src.relaxations.capabilities import Conditional, Enumerable, Items, MeanOfLogits
+from tf_relax._src.relaxations.capabilities import (
+    Antithetic,
+    Conditional,
+    Enumerable,
+    Items,
+    MeanOfLogits,
+)
 from tf_relax._src.relaxations.impossible import only_possible, where_possible
-from tf_relax._src.relaxations.noise import gumbel
+from tf_relax._src.relaxations.law import GUMBEL
 from tf_relax._src.relaxations.relaxation import Draw
 
 
-class Categorical(Items, Conditional, MeanOfLogits, Enumerable):
+class Categorical(Items, Antithetic, Conditional, MeanOfLogits, Enumerable):
     r"""One-hot choices ``b = argmax z`` with ``z = a + G``, `G` Gumbel, over the last axis.
 
     With ``L = logsumexp(a)`` the conditional sample has ``z~_b = L + G_b`` at the choice and
@@ -32,6 +37,7 @@ class Categorical(Items, Conditional, MeanOfLogits, Enumerable):
     """
 
     choice_rank = 1
+    law = GUMBEL
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 2:
@@ -47,9 +53,6 @@ class Categorical(Items, Conditional, MeanOfLogits, Enumerable):
 
     def num_outcomes(self, event_shape: tf.TensorShape) -> int:
         return event_shape[-1] ** math.prod(event_shape[:-1])
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return gumbel(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise

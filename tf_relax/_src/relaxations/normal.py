@@ -7,14 +7,14 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_relax._src.relaxations.capabilities import Conditional, Continuous, KnownMean
-from tf_relax._src.relaxations.noise import seed_pair
+from tf_relax._src.relaxations.capabilities import Antithetic, Conditional, Continuous, KnownMean
+from tf_relax._src.relaxations.law import NORMAL
 from tf_relax._src.relaxations.relaxation import Draw
 
 tfd = tfp.distributions
 
 
-class Normal(Continuous, Conditional, KnownMean):
+class Normal(Continuous, Antithetic, Conditional, KnownMean):
     r"""Normal units ``b = z = mu + exp(s) eps``, ``eps`` standard normal.
 
     The parameters of n units are 2n numbers on the last axis, the means `mu`, then the logarithms
@@ -30,14 +30,12 @@ class Normal(Continuous, Conditional, KnownMean):
     """
 
     choice_rank = 1  # means and deviations share an axis
+    law = NORMAL
     initial_temperature = None
 
     def relaxed_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
         size = logits_shape[-1]
         return logits_shape[:-1].concatenate([None if size is None else size // 2])
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return tf.random.stateless_normal(shape, seed_pair(seed), dtype=dtype, alg="philox")
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         mean, log_scale = tf.split(a, 2, axis=-1)

@@ -10,15 +10,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tf_relax._src.relaxations.capabilities import Conditional, Enumerable, Items
+from tf_relax._src.relaxations.capabilities import Antithetic, Conditional, Enumerable, Items
 from tf_relax._src.relaxations.categorical import relaxed_gumbel_score, shown
 from tf_relax._src.relaxations.impossible import bounded_choices, impossible, where_possible
-from tf_relax._src.relaxations.noise import gumbel
+from tf_relax._src.relaxations.law import GUMBEL
 from tf_relax._src.relaxations.race import soft_log_prob
 from tf_relax._src.relaxations.relaxation import Draw
 
 
-class PlackettLuce(Items, Conditional, Enumerable):
+class PlackettLuce(Items, Antithetic, Conditional, Enumerable):
     r"""The order of ``z = a + G``, largest first: a race of n steps without replacement.
 
     `b` is the permutation matrix whose row i is the item in place i, so ``b @ x`` is x in that
@@ -39,6 +39,7 @@ class PlackettLuce(Items, Conditional, Enumerable):
     """
 
     choice_rank = 1
+    law = GUMBEL
 
     def check_event(self, event_shape: tf.TensorShape) -> None:
         if event_shape.rank < 1 or event_shape[-1] is None or event_shape[-1] < 2:
@@ -65,9 +66,6 @@ class PlackettLuce(Items, Conditional, Enumerable):
         order = tf.cast(outcome, tf.int32)
         zero = tf.zeros_like(a)
         return Draw(noise=zero, z=zero, b=_matrix(order, a), trace=order)
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return gumbel(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tf_relax._src.relaxations.capabilities import Conditional, Enumerable, Items
+from tf_relax._src.relaxations.capabilities import Antithetic, Conditional, Enumerable, Items
 from tf_relax._src.relaxations.categorical import relaxed_gumbel_score
 from tf_relax._src.relaxations.impossible import only_possible, where_possible
-from tf_relax._src.relaxations.noise import gumbel
+from tf_relax._src.relaxations.law import GUMBEL
 from tf_relax._src.relaxations.relaxation import Draw
 
 
@@ -28,7 +28,7 @@ class Trace(NamedTuple):
     alive: tf.Tensor
 
 
-class Race(Items, Conditional, Enumerable):
+class Race(Items, Antithetic, Conditional, Enumerable):
     r"""Choices ``T_1, T_2, ...``, each the first arrival among the items alive at its step.
 
     Items arrive at ``x_k = exp(-z_k)``, ``z = a + G``: exponentials of rate ``exp(a_k)``. What was
@@ -44,6 +44,7 @@ class Race(Items, Conditional, Enumerable):
     """
 
     choice_rank = 1
+    law = GUMBEL
     # Whether all steps choose among the same items, or each has a row of items of its own.
     shared: bool = True
 
@@ -83,9 +84,6 @@ class Race(Items, Conditional, Enumerable):
         return -winner + tf.math.log(-tf.math.expm1(gap))
 
     # ------------------------------------------------------------------ what every race answers
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return gumbel(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise

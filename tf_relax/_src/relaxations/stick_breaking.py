@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.relaxations.bernoulli import Bernoulli
-from tf_relax._src.relaxations.capabilities import Conditional, Enumerable
+from tf_relax._src.relaxations.capabilities import Antithetic, Conditional, Enumerable
 from tf_relax._src.relaxations.categorical import shown
 from tf_relax._src.relaxations.impossible import where_possible
+from tf_relax._src.relaxations.law import LOGISTIC
 from tf_relax._src.relaxations.relaxation import Draw
 
 _bernoulli = Bernoulli()
 
 
-class StickBreakingPermutation(Conditional, Enumerable):
+class StickBreakingPermutation(Antithetic, Conditional, Enumerable):
     r"""Entries ``x_mn = l + beta_mn (u - l)`` of a doubly stochastic matrix, one after the other.
 
     Linderman et al. (2018), section 3.1: `u` is the least of what row m and column n have left,
@@ -40,6 +40,7 @@ class StickBreakingPermutation(Conditional, Enumerable):
     """
 
     choice_rank = 2
+    law = LOGISTIC
 
     def bounded(self, a: tf.Tensor) -> tf.Tensor:
         return _bernoulli.bounded(a)
@@ -67,9 +68,6 @@ class StickBreakingPermutation(Conditional, Enumerable):
 
     def num_outcomes(self, event_shape: tf.TensorShape) -> int | None:
         return math.factorial(event_shape[-1] + 1) if event_shape.rank == 2 else None
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return _bernoulli.noise(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_relax._src.relaxations.bernoulli import Bernoulli
-from tf_relax._src.relaxations.capabilities import Conditional, Enumerable, KnownMean
+from tf_relax._src.relaxations.capabilities import Antithetic, Conditional, Enumerable, KnownMean
 from tf_relax._src.relaxations.categorical import shown
 from tf_relax._src.relaxations.impossible import where_possible
+from tf_relax._src.relaxations.law import LOGISTIC
 from tf_relax._src.relaxations.relaxation import Draw
 
 _bernoulli = Bernoulli()
 
 
-class Sticks(Conditional, KnownMean, Enumerable):
+class Sticks(Antithetic, Conditional, KnownMean, Enumerable):
     r"""``K - 1`` logistic sticks ``z = a + l``; the choice is the first k with ``z_k > 0``, or K.
 
     Stick-breaking construction of Linderman et al. (2017): ``p(b = k) = sigmoid(a_k) prod_{j<k}
@@ -35,6 +35,7 @@ class Sticks(Conditional, KnownMean, Enumerable):
     """
 
     choice_rank = 1
+    law = LOGISTIC
 
     def bounded(self, a: tf.Tensor) -> tf.Tensor:
         return _bernoulli.bounded(a)
@@ -60,9 +61,6 @@ class Sticks(Conditional, KnownMean, Enumerable):
 
     def num_outcomes(self, event_shape: tf.TensorShape) -> int:
         return (event_shape[-1] + 1) ** math.prod(event_shape[:-1])
-
-    def noise(self, shape: Any, dtype: Any, seed: Any) -> tf.Tensor:
-        return _bernoulli.noise(shape, dtype, seed)
 
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
         z = a + noise

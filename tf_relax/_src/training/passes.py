@@ -59,7 +59,7 @@ class Step:
             num_noises=max(count, estimator.num_noises),
             num_conditional=lambda layer: estimator.part(layer).num_z_tildes,
             num_passes=count,
-            couple=lambda layer, noises, a: estimator.part(layer).couple(noises, a),
+            couple=lambda layer, noises, a: estimator.part(layer).couple(layer, noises, a),
             noise=noise,
             conditional_noise=conditional_noise,
             divergence=self.divergence,
