@@ -41,7 +41,9 @@ from tf_relax.estimators import (
     Relax,
     Reparameterization,
     Rodeo,
+    SbCarms,
     StraightThrough,
+    UnorderedSet,
     Vimco,
 )
 
@@ -64,6 +66,7 @@ class Row(NamedTuple):
         gamma: whether it is for gamma units made by acceptance and rejection.
         sticks: whether it is for categories by stick-breaking.
         counts: whether it is for counts.
+        choices: whether it is for categories by Gumbel-argmax.
     """
 
     estimator: Estimator
@@ -75,6 +78,7 @@ class Row(NamedTuple):
     gamma: bool = False
     sticks: bool = False
     counts: bool = False
+    choices: bool = False
 
     @property
     def samples(self) -> int:
@@ -133,6 +137,10 @@ UNBIASED = [
     Row(RejectionReparameterization(), None, None, gamma=True),
     Row(DisarmTree(), None, None, sticks=True),
     Row(MeasureValued(), None, None, counts=True),
+    Row(SbCarms(2), None, None, choices=True),
+    Row(SbCarms(), None, None, choices=True),
+    Row(UnorderedSet(2), None, None, choices=True),
+    Row(UnorderedSet(3), None, None, choices=True),
 ]
 
 BIASED = [
@@ -150,6 +158,7 @@ BERNOULLI = [row for row in UNBIASED if row.one_unit]
 NORMAL = [row for row in UNBIASED if row.normal]
 GAMMA = [row for row in UNBIASED if row.gamma]
 STICKS = [row for row in UNBIASED if row.sticks]
+CHOICES = [row for row in UNBIASED if row.choices]
 COUNTS = [row for row in UNBIASED if row.counts]
 
 

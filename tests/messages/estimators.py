@@ -1,10 +1,11 @@
 """Messages about estimators."""
 
 import keras
+import numpy as np
 import tensorflow_probability as tfp
 
 from tests.messages.rows import Row, model_of, step
-from tf_relax import estimators, layers
+from tf_relax import RelaxModel, estimators, layers
 
 
 def distribution(a):
@@ -13,6 +14,13 @@ def distribution(a):
 
 def dropout_under_exact():
     step(after=keras.layers.Dropout(0.5), estimator="exact")
+
+
+def set_of_two_choices():
+    kinds = layers.RelaxCategorical(name="kinds")
+    model = RelaxModel([keras.Input((2, 3)), kinds])
+    model.compile("sgd", "mse", estimator="unordered_set", run_eagerly=True)
+    model.differentiate(np.zeros((4, 2, 3), "float32"), np.zeros((4, 2, 3), "float32"))
 
 
 ROWS = [
@@ -135,12 +143,36 @@ ROWS = [
         ),
     ),
     Row(
+        "batch_statistics_of_counts",
+        lambda: step(
+            layers.RelaxPoisson(name="counts"),
+            after=keras.layers.BatchNormalization(),
+            estimator="measure_valued",
+        ),
+        ValueError,
+        (
+            "MeasureValued() compares samples of one example, and batch statistics of samples of "
+            "RelaxPoisson 'counts' make the examples of RelaxModel 'model' depend on each other's."
+            " Use 'relax' or 'leave_one_out'."
+        ),
+    ),
+    Row(
+        "several_choices_in_a_set",
+        set_of_two_choices,
+        ValueError,
+        (
+            "UnorderedSet() is for one choice per example, and RelaxCategorical 'kinds' makes "
+            "several, with logits of shape (4, 2, 3). Use 'relax', 'sb_carms' or 'leave_one_out'."
+        ),
+    ),
+    Row(
         "batch_statistics_under_exact",
         lambda: step(after=keras.layers.BatchNormalization(), estimator="exact"),
         ValueError,
         (
-            "Exact enumerates the outcomes of one example, and here batch statistics of samples "
-            "make examples depend on each other's. Use 'relax'."
+            "Exact() compares samples of one example, and batch statistics of samples of "
+            "RelaxBernoulli 'code' make the examples of RelaxModel 'model' depend on each other's."
+            " Use 'relax' or 'leave_one_out'."
         ),
     ),
 ]

@@ -29,8 +29,10 @@ from tf_relax._src.estimators.pathwise import (
 from tf_relax._src.estimators.per_layer import PerLayer
 from tf_relax._src.estimators.rejection import RejectionReparameterization
 from tf_relax._src.estimators.rodeo import Rodeo
+from tf_relax._src.estimators.sb_carms import SbCarms
 from tf_relax._src.estimators.score_function import Reinforce
 from tf_relax._src.estimators.state import State
+from tf_relax._src.estimators.unordered_set import UnorderedSet
 from tf_relax._src.estimators.vimco import Vimco
 
 _BY_NAME: dict[str, type[Estimator]] = {
@@ -54,7 +56,9 @@ _BY_NAME: dict[str, type[Estimator]] = {
     "rejection": RejectionReparameterization,
     "reparameterization": Reparameterization,
     "rodeo": Rodeo,
+    "sb_carms": SbCarms,
     "straight_through": StraightThrough,
+    "unordered_set": UnorderedSet,
     "vimco": Vimco,
 }
 
@@ -125,8 +129,10 @@ __all__ = [
     "Relax",
     "Reparameterization",
     "Rodeo",
+    "SbCarms",
     "State",
     "StraightThrough",
+    "UnorderedSet",
     "Vimco",
     "deserialize",
     "get",

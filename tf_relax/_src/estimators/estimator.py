@@ -117,6 +117,8 @@ class Estimator(abc.ABC):
         needs_differentiable_objective: whether a black-box objective is refused.
         needs_deterministic_objective: whether an objective that draws random numbers of its own is
             refused.
+        needs_separate_examples: whether batch statistics of samples are refused, as it compares
+            samples of an example that the others, changed as well, have not been drawn for.
         relaxes_samples: whether the recorded pass itself runs on relaxed samples.
         works_on_all_layers: whether it cannot serve some of the layers of a model alone.
         importance_weighted: whether the estimator works with the importance-weighted objective,
@@ -130,6 +132,7 @@ class Estimator(abc.ABC):
     unbiased: bool = True
     needs_differentiable_objective: bool = False
     needs_deterministic_objective: bool = False
+    needs_separate_examples: bool = False
     relaxes_samples: bool = False
     works_on_all_layers: bool = False
     importance_weighted: bool = False

@@ -43,6 +43,7 @@ class Exact(Estimator):
     """
 
     needs_deterministic_objective = True
+    needs_separate_examples = True
     works_on_all_layers = True
 
     def __init__(self, max_outcomes: int = 64):
@@ -52,11 +53,6 @@ class Exact(Estimator):
 
     def estimate(self, passes: Passes) -> Estimate:
         (one,) = passes
-        if one.sites.batch_coupled:
-            raise ValueError(
-                "Exact enumerates the outcomes of one example, and here batch statistics of "
-                "samples make examples depend on each other's. Use 'relax'."
-            )
         p, forced = [], []
         for outcomes in itertools.product(*self._outcomes(one)):
             forced.append(one.forced(outcomes))

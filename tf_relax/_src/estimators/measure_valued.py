@@ -28,6 +28,7 @@ class MeasureValued(Estimator):
     """
 
     needs = (Counts,)
+    needs_separate_examples = True
     num_noises = 3
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tf_relax._src.relaxations import (
     Antithetic,
     BinaryUnits,
+    Categorical,
     Conditional,
     Continuous,
     Counts,
@@ -43,6 +44,8 @@ _MISSING: dict[type, str] = {
     "does not have. Use 'relax', or 'gumbel_straight_through'.",
     Rejection: "is for samples made by acceptance and rejection, and {layer} does not draw such. "
     "Use 'reinforce' or another estimator, or RelaxSample(..., sampler='rejection').",
+    Categorical: "compares the categories of choices by Gumbel-argmax, and {layer} makes none. Use "
+    "{other} or 'leave_one_out', or RelaxCategorical().",
     Sticks: "walks through a tree of binary choices, and {layer} does not draw by one. Use {other} "
     "or 'leave_one_out', or RelaxCategorical(method='stick_breaking').",
     Counts: "compares a count with a larger one, and {layer} does not draw counts. Use {other} or "

@@ -124,6 +124,8 @@ def check_coupling(
         sites.batch_coupled = statistics or mixes_examples(model)
     else:
         sites.batch_coupled = model.batch_coupled
+    if sites.batch_coupled:
+        _check_separate(model, sites)
     synchronized = [
         layer.name for layer in sublayers(model) if getattr(layer, "synchronized", False) is True
     ]
@@ -144,4 +146,16 @@ def check_coupling(
                 f"RelaxModel '{model.name}': a scalar `add_loss` term depends on a stochastic "
                 "sample. Its gradient cannot be estimated, as it says nothing about single "
                 "examples: pass `add_loss` one value per example, divided by the batch size."
+            )
+
+
+def _check_separate(model: CompiledModel, sites: Sites) -> None:
+    """Raises for estimators that are biased where examples depend on each other's samples."""
+    for site in sites:
+        part = model.estimator.part(site.layer)
+        if part.needs_separate_examples:
+            raise ValueError(
+                f"{part} compares samples of one example, and batch statistics of samples of "
+                f"{type(site.layer).__name__} '{site.name}' make the examples of RelaxModel "
+                f"'{model.name}' depend on each other's. Use 'relax' or 'leave_one_out'."
             )
