@@ -69,7 +69,7 @@ def what_stands_around_a_training_works_on_two_replicas(found):
     assert len(found["variance"]) == 2
     assert np.all(found["variance"] > 0)
     assert found["distance"] == 0
-    assert found["predicted"].all()
+    assert found["finite"].all()
 
 
 def what_does_not_work_says_so(found):

@@ -126,7 +126,7 @@ class RelaxModel(Saved):
             ValueError: for an unknown estimator, for losses that it cannot work with, and under
                 `tf.distribute.ParameterServerStrategy`.
         """
-        check_strategy(self.name, kwargs.get("steps_per_execution"))
+        check_strategy(self.name, self.distribute_strategy, kwargs.get("steps_per_execution"))
         losses = [keras_loss for keras_loss in keras.tree.flatten(loss) if keras_loss is not None]
         black_boxes = [keras_loss for keras_loss in losses if isinstance(keras_loss, BlackBox)]
         if black_boxes:
@@ -145,9 +145,13 @@ class RelaxModel(Saved):
         state = EstimatorState()
         if known is not None and known.is_for(chosen, relaxable):
             state = known.state  # as it has been learned
-        state.build_for(self.stochastic_layers, chosen, relaxable)
-        super().compile(paired(optimizer), loss, *args, **kwargs)
-        self._compiles_by_replica = self.jit_compile is True and compiles_by_replica()
+        with self.distribute_strategy.scope():  # as Keras makes what it compiles
+            state.build_for(self.stochastic_layers, chosen, relaxable)
+            optimizer = paired(optimizer)
+        super().compile(optimizer, loss, *args, **kwargs)
+        self._compiles_by_replica = self.jit_compile is True and compiles_by_replica(
+            self.distribute_strategy
+        )
         if self._compiles_by_replica:
             self.jit_compile = False  # around the programs of the replicas
         self.importance_samples = importance_samples

@@ -16,17 +16,17 @@ from typing import Any
 import tensorflow as tf
 
 
-def check_strategy(name: str, steps_per_execution: Any) -> None:
+def check_strategy(name: str, strategy: Any, steps_per_execution: Any) -> None:
     """Raises an error for strategies, and options in them, that a model cannot be compiled under.
 
     Args:
         name: of the model.
+        strategy: that it was made under.
         steps_per_execution: as given to `compile`.
 
     Raises:
         ValueError: names both and what works.
     """
-    strategy = tf.distribute.get_strategy()
     kind = type(strategy).__name__
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         raise ValueError(
@@ -44,13 +44,12 @@ def check_strategy(name: str, steps_per_execution: Any) -> None:
         )
 
 
-def compiles_by_replica() -> bool:
+def compiles_by_replica(strategy: Any) -> bool:
     """Returns whether XLA is to compile what each replica computes, and not the step as a whole.
 
     A step of several replicas is no program of one device, which is what XLA compiles. TPUs do so
     by themselves.
     """
-    strategy = tf.distribute.get_strategy()
     several = strategy.num_replicas_in_sync > 1
     return several and not isinstance(strategy, tf.distribute.TPUStrategy)
 
