@@ -1,6 +1,8 @@
 """Variance of the gradient on a trained model, every estimator with its surrogates fitted.
 
     python benchmarks/gradient_variance.py --data PATH
+    python benchmarks/gradient_variance.py --data PATH --seeds 3 --estimators "rebar, K = 2" \
+        "rebar, antithetic, K = 2" "arms, K = 4"
     python benchmarks/gradient_variance.py --data PATH --seeds 5 --estimators "relax" "disarm" \
         "arms, K = 3" "leave_one_out, K = 3" "double_cv, K = 3" "rodeo, K = 3"
 
@@ -148,6 +150,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         for quieter, louder in itertools.pairwise(order):
             _compare(result, quieter, louder)
         _compare(result, f"arms, K = {samples}", f"leave_one_out, K = {samples}")
+    for four_evaluations in ("arms, K = 4", "rebar, K = 2"):
+        _compare(result, "rebar, antithetic, K = 2", four_evaluations)
     return result
 
 

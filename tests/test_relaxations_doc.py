@@ -130,6 +130,7 @@ def test_every_layer_and_relaxation_has_its_row():
     helpers = {
         "Counts",
         "Draw",
+        "Law",
         "Race",
         "Relaxation",
         "Trace",

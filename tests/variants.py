@@ -40,7 +40,12 @@ SLOW: dict[str, list[str]] = {
         r"Relax\(num_samples=2",
         "LeaveOneOut.*sequential",
     ],
-    "estimators/test_families.py::test_other_estimators": ["Rebar|Relax"],
+    "estimators/test_choices.py::test_two_layers": ["parallel", "num_samples=3"],
+    "estimators/test_choices.py::test_several_choices_of_an_example": ["3"],
+    "estimators/test_families.py::test_antithetic_relax": [
+        "matching|spanning_tree|arborescence|sparse|adjacency|ordered|blocks",
+    ],
+    "estimators/test_families.py::test_other_estimators": ["Rebar|Relax", r"Dlax\(num_samples=2\)"],
     "estimators/test_families.py::test_relax": ["independent", "arborescence|sparse", "ordered"],
     "estimators/test_hierarchies.py::test_relax": [
         "categorical|sticks|stick_breaking|matching|ordered|adjacency",

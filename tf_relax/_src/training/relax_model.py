@@ -149,9 +149,7 @@ class RelaxModel(Saved):
             state.build_for(self.stochastic_layers, chosen, relaxable)
             optimizer = paired(optimizer)
         super().compile(optimizer, loss, *args, **kwargs)
-        self._compiles_by_replica = self.jit_compile is True and compiles_by_replica(
-            self.distribute_strategy
-        )
+        self._compiles_by_replica = compiles_by_replica(self.distribute_strategy, self.jit_compile)
         if self._compiles_by_replica:
             self.jit_compile = False  # around the programs of the replicas
         self.importance_samples = importance_samples
@@ -301,10 +299,8 @@ class RelaxModel(Saved):
                 "to train it with. Compile it with an optimizer, for example 'adam'."
             )
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if self._compiles_by_replica:
-            step = differentiate_compiled(self, x, y, sample_weight)
-        else:
-            step = self.differentiate(x, y, sample_weight)
+        run = differentiate_compiled if self._compiles_by_replica else type(self).differentiate
+        step = run(self, x, y, sample_weight)
         if not step.variables:
             warnings.warn(
                 f"RelaxModel '{self.name}' has no trainable weights, so nothing is trained.",

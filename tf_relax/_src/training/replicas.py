@@ -44,14 +44,14 @@ def check_strategy(name: str, strategy: Any, steps_per_execution: Any) -> None:
         )
 
 
-def compiles_by_replica(strategy: Any) -> bool:
+def compiles_by_replica(strategy: Any, jit_compile: Any) -> bool:
     """Returns whether XLA is to compile what each replica computes, and not the step as a whole.
 
     A step of several replicas is no program of one device, which is what XLA compiles. TPUs do so
     by themselves.
     """
     several = strategy.num_replicas_in_sync > 1
-    return several and not isinstance(strategy, tf.distribute.TPUStrategy)
+    return jit_compile is True and several and not isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 def as_logs(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
