@@ -99,6 +99,8 @@ def test_every_estimator_trains(estimator):
         model = functional(tf_relax.layers.RelaxSample(gamma, sampler="rejection", seed=0))
     elif estimator == "disarm_tree":
         model = functional(tf_relax.layers.RelaxCategorical(method="stick_breaking", seed=0))
+    elif estimator in ("sb_carms", "unordered_set"):
+        model = functional(tf_relax.layers.RelaxCategorical(seed=0))
     elif estimator == "measure_valued":
         model = functional(tf_relax.layers.RelaxPoisson(seed=0))
     elif estimator == "exact":

@@ -18,6 +18,8 @@ REFUSED = {
         "measure_valued",
         "rejection",
         "reparameterization",
+        "sb_carms",
+        "unordered_set",
     },
     RelaxNormal: {
         "arms",
@@ -34,7 +36,9 @@ REFUSED = {
         "rejection",
         "relax",
         "rodeo",
+        "sb_carms",
         "straight_through",
+        "unordered_set",
     },
 }
 
