@@ -146,10 +146,9 @@ class Relax(ControlVariate):
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
-        coupling: `"antithetic"` samples depend on each other negatively: two are made of noise and
-            its reflection, more by a Dirichlet copula. Of all unbiased estimates of so many
-            evaluations their mean is the quietest that we know. `"independent"` ones are each the
-            others' baseline (leave-one-out).
+        coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
+            of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
+            `"independent"` ones are each the others' baseline (leave-one-out).
 
     Raises:
         ValueError: for fewer than one sample of either kind, an unknown surrogate, and a
@@ -190,10 +189,9 @@ class Rebar(ControlVariate):
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial ``eta``; learned.
-        coupling: `"antithetic"` samples depend on each other negatively: two are made of noise and
-            its reflection, more by a Dirichlet copula. Of all unbiased estimates of so many
-            evaluations their mean is the quietest that we know. `"independent"` ones are each the
-            others' baseline (leave-one-out).
+        coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
+            of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
+            `"independent"` ones are each the others' baseline (leave-one-out).
 
     Raises:
         ValueError: for fewer than one sample of either kind, and a temperature that is not
