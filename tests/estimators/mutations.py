@@ -14,6 +14,7 @@ from tf_relax._src.estimators import (
     disarm,
     double_cv,
     exact,
+    lax,
     leave_one_out,
     muprop,
     nvil,
@@ -100,6 +101,8 @@ MUTATIONS = {
     "normal score of the mean": Mutation(normal, "eps * tf.exp(-log_scale)", "eps", e.Reinforce(), on_normal=True),
     "derivative in the scale, sign": Mutation(normal, "h * tf.exp(log_scale) * draw", "-h * tf.exp(log_scale) * draw", e.Lax(), on_normal=True),
     "sample held constant": Mutation(pathwise, "return site.layer.as_output(site.draw)", "return tf.stop_gradient(site.layer.as_output(site.draw))", e.Reparameterization(), on_normal=True),
+    "several samples of DLAX summed": Mutation(lax, "g / len(passes)", "g", e.Dlax(num_samples=2)),
+    "z of another sample in DLAX": Mutation(lax, "sampled(site), *term) for site, *term in terms]\n\n\n", "sampled(sites[0]), *term) for site, *term in terms]\n\n\n", e.Dlax(**{"num_samples": 2, "coupling": "antithetic"})),
     # Score function with a baseline
     "baseline leaks": Mutation(score_function, "rules.score_function(*sampled(site), signal)", "rules.score_function(*sampled(site), f) - beta", MOVING),
     "learned baseline sees the sample": Mutation(score_function, "tf.zeros_like(site.z)", "site.b", LEARNED),

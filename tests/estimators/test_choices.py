@@ -95,5 +95,26 @@ def test_black_boxes_and_xla(estimator):
             np.testing.assert_allclose(g, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("estimator", [SbCarms(3), UnorderedSet(2)], ids=repr)
+def test_ruled_out_categories_have_no_part(estimator, seed):
+    """The mean of 50,000 draws is the exact gradient of what is left; 5 standard errors."""
+    keras.utils.set_random_seed(0)
+    inputs, mask = keras.Input((5,)), keras.Input((5,), dtype="bool")
+    choice = tf_relax.layers.RelaxCategorical(name="choice")(inputs, mask=mask)
+    outputs = keras.layers.Dense(1)(keras.layers.Dense(3, "tanh")(choice))
+    model = tf_relax.RelaxModel([inputs, mask], outputs)
+    x = tf.constant(np.tile([[0.4, -1.2, 0.7, -0.1, 2.0]], (50_000, 1)))
+    left = tf.constant(np.tile([[True, False, True, True, False]], (50_000, 1)))
+    y = tf.zeros((50_000, 1), "float64")
+    model.compile("sgd", "mse", estimator="exact")
+    (exact,) = model.differentiate([x[:1], left[:1]], y[:1]).logit_gradients
+    model.compile("sgd", "mse", estimator=estimator)
+    model.get_layer("choice").seed_generator.state.assign([seed, 2])
+    g = model.differentiate([x, left], y).logit_gradients[0].numpy()
+    assert (g[:, [1, 4]] == 0).all()
+    error = g.std(axis=0) / np.sqrt(len(g))
+    assert np.all(np.abs(g.mean(axis=0) - exact[0]) <= 5 * error)
+
+
 def squared(y, y_pred):
     return np.mean((y - y_pred) ** 2, axis=1)

@@ -145,7 +145,10 @@ def _weights(log_s: tf.Tensor, count: int) -> tf.Tensor:
     """Returns W for every rank but the last, from its sticks."""
     s, power = tf.exp(log_s), count - 1
     phi = tf.maximum(2 * tf.exp(log_s / power) - 1, 0) ** power
-    passed = 2 * tf.math.log1p(-s) - tf.math.log(1 - 2 * s + phi)
+    # Of a pair that comes to the last stick, 1/2 at most, nobody has to pass it.
+    before, together = s[..., :-1], phi[..., :-1]
+    passed = 2 * tf.math.log1p(-before) - tf.math.log(1 - 2 * before + together)
+    passed = tf.concat([tf.zeros_like(s[..., :1]), tf.cumsum(passed, axis=-1)], axis=-1)
     # s_m (1 - s_m) / (s_m - Phi_m), where s may be too small to be a number.
     taken = tf.math.log1p(-s) - tf.math.log1p(-tf.math.divide_no_nan(phi, s))
-    return tf.exp(tf.cumsum(passed, axis=-1, exclusive=True) + taken)
+    return tf.exp(passed + taken)
