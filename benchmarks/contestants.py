@@ -54,6 +54,15 @@ ESTIMATORS: dict[str, Estimator] = {
     "relax, antithetic, K = 2": Relax(num_samples=2, coupling="antithetic"),
     "rebar, K = 2": Rebar(num_samples=2),
     "rebar, antithetic, K = 2": Rebar(num_samples=2, coupling="antithetic"),
+    "rebar, antithetic, K = 2, t = .3": Rebar(
+        num_samples=2, coupling="antithetic", temperature=0.3
+    ),
+    "rebar, antithetic, K = 2, t = .5": Rebar(
+        num_samples=2, coupling="antithetic", temperature=0.5
+    ),
+    "relax, objective, antithetic, K = 2": Relax(
+        surrogate="objective", num_samples=2, coupling="antithetic"
+    ),
     "rebar, antithetic, K = 3": Rebar(num_samples=3, coupling="antithetic"),
     "disarm": Disarm(),
     "arms, K = 3": Arms(3),

@@ -11,7 +11,7 @@ import random
 import numpy as np
 import pytest
 
-from tests import variants
+from tests import parts, variants
 
 _SEED = pytest.StashKey()
 
@@ -28,6 +28,9 @@ def pytest_addoption(parser):
         type=int,
         default=0,
         help="seed of every test (0), for example the one that a run with --vary-seed reported",
+    )
+    group.addoption(
+        "--part", default="1/1", metavar="K/N", help="run the K-th of N parts of the tests"
     )
 
 
@@ -56,7 +59,14 @@ def pytest_report_header(config):
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config, items):
     by_name = any("::" in argument for argument in config.args)
-    variants.mark(items, pathlib.Path(__file__).parent, whole_files=not by_name)
+    tests = pathlib.Path(__file__).parent
+    variants.mark(items, tests, whole_files=not by_name)
+    part, of = parts.parsed(config.getoption("part"))
+    names = {item: f"{item.path.relative_to(tests).as_posix()}::{item.name}" for item in items}
+    left_out = [item for item in items if not parts.belongs(names[item], part, of)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if parts.belongs(names[item], part, of)]
 
 
 @pytest.fixture

@@ -141,6 +141,9 @@ def test_private_hooks():
     assert compat.functional_class() in type(keras.Model(inputs, inputs)).__mro__
     nested = keras.Sequential([keras.Sequential([keras.layers.Dense(1, name="deep")])])
     assert "deep" in [layer.name for layer in compat.sublayers(nested)]
+    once, twice = keras.layers.Dense(2), keras.layers.Dense(2)
+    keras.Model(inputs, once(twice(twice(inputs))))
+    assert (compat.number_of_calls(once), compat.number_of_calls(twice)) == (1, 2)
     state = compat.global_seed_state()
     before = np.asarray(state.value).copy()
     keras.random.uniform((1,))

@@ -87,6 +87,11 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=False)
 
 
+def number_of_calls(layer: keras.Layer) -> int:
+    """Returns how often a layer was called on symbolic tensors, in all functional models."""
+    return len(layer._inbound_nodes)
+
+
 def loss_tracker(model: keras.Model) -> Any:
     """Returns the metric that tracks the total loss of a compiled model."""
     return model._loss_tracker

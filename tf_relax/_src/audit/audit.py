@@ -17,14 +17,15 @@ from tf_relax._src import estimators as estimator_names
 from tf_relax._src.audit.moments import Moments, bias
 from tf_relax._src.audit.report import Report, Row
 from tf_relax._src.estimators import Estimator, Exact, Reinforce
+from tf_relax._src.estimators.auto import candidates
 from tf_relax._src.relaxations.capabilities import num_outcomes
 from tf_relax._src.training.batch import as_dense, as_tensors
+from tf_relax._src.training.choice import facts
 from tf_relax._src.training.compiled_model import CompiledModel
 from tf_relax._src.training.differentiation import build_symbolically
 from tf_relax._src.training.passes import Step
 from tf_relax._src.training.state import moving_state, unchanged
 
-DEFAULT = ("reinforce", "leave_one_out", "disarm", "rebar", "relax")
 _MOST_OUTCOMES = 64
 
 
@@ -32,7 +33,7 @@ def audit(
     model: CompiledModel,
     x: Any,
     y: Any = None,
-    estimators: Sequence[str | Estimator] | Mapping[str, str | Estimator] = DEFAULT,
+    estimators: Sequence[str | Estimator] | Mapping[str, str | Estimator] | None = None,
     num_samples: int = 200,
     reference: str | Estimator | None = None,
     surrogate_steps: int = 200,
@@ -50,7 +51,8 @@ def audit(
         model: a compiled `RelaxModel`.
         x: inputs of one batch, arrays or tensors.
         y: its targets.
-        estimators: names or objects, or a mapping from labels to them.
+        estimators: names or objects, or a mapping from labels to them. `None` are those among which
+            `"auto"` chooses for such a model, and the model's own.
         num_samples: draws of the gradient per estimator, at least 8.
         reference: what biases are measured against. `None` enumerates if there are at most 64
             outcomes, and otherwise takes the quietest of the unbiased estimators.
@@ -92,12 +94,14 @@ def audit(
     if num_samples < 8:
         raise ValueError(f"`num_samples` must be at least 8. Received: {num_samples}")
     x, y = as_tensors(x), as_tensors(y)
-    contestants = _labelled(estimators)
-    for estimator in contestants.values():  # before any work is done
-        with model.using(estimator):
-            for layer in model.stochastic_layers:
-                estimator.part(layer).check(layer)
     build_symbolically(model, x)
+    asked_for = _candidates(model) if estimators is None else _labelled(estimators)
+    contestants = {}
+    for label, estimator in asked_for.items():  # before any work is done
+        with model.using(estimator):
+            contestants[label] = chosen = model.estimator
+            for layer in model.stochastic_layers:
+                chosen.part(layer).check(layer)
     trainable = model.trained_variables
     before = [variable.numpy() for variable in trainable]
     with unchanged(moving_state(model)):
@@ -172,6 +176,12 @@ def _labelled(
     if not estimators:
         raise ValueError("`audit` needs an estimator to measure, for example ['relax'].")
     return dict(_named(estimator) for estimator in estimators)
+
+
+def _candidates(model: CompiledModel) -> dict[str, Estimator]:
+    own = model.estimator
+    found = facts(model, model.loss, model.importance_samples, model.batch_coupled)
+    return {repr(estimator): estimator for estimator in [own, *candidates(found)]}
 
 
 def _sites(model: CompiledModel, x: Any, y: Any) -> tuple[dict[str, list[keras.Variable]], float]:

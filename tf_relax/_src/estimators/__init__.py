@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tf_relax._src.estimators.arms import Arms
+from tf_relax._src.estimators.auto import Auto
 from tf_relax._src.estimators.control_variate import Rebar, Relax
 from tf_relax._src.estimators.disarm import Disarm
 from tf_relax._src.estimators.disarm_tree import DisarmTree
@@ -37,6 +38,7 @@ from tf_relax._src.estimators.vimco import Vimco
 
 _BY_NAME: dict[str, type[Estimator]] = {
     "arms": Arms,
+    "auto": Auto,
     "concrete": Concrete,
     "disarm": Disarm,
     "disarm_tree": DisarmTree,
@@ -105,6 +107,7 @@ def get(identifier: Any) -> Estimator:
 
 __all__ = [
     "Arms",
+    "Auto",
     "Concrete",
     "Disarm",
     "DisarmTree",

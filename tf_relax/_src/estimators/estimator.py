@@ -126,6 +126,7 @@ class Estimator(abc.ABC):
         num_passes: independent passes per step.
         num_noises: noise tensors per site; by default one per pass.
         num_z_tildes: samples of `z | b` per site.
+        reason: why `Auto` has chosen it, if it has.
     """
 
     needs: tuple[type, ...] = (Discrete,)
@@ -139,6 +140,7 @@ class Estimator(abc.ABC):
     num_passes: int = 1
     num_noises: int = 1
     num_z_tildes: int = 0
+    reason: str | None = None
 
     def part(self, layer: StochasticLayer) -> Estimator:
         """Returns the estimator that serves a layer."""

@@ -121,7 +121,7 @@ def check_coupling(
         # weights.
         weights = {id(weight) for weight in model.weights}
         statistics = any(depends(value) for v, value in state if id(v) in weights)
-        sites.batch_coupled = statistics or mixes_examples(model)
+        sites.batch_coupled = statistics or mixes_examples(model.loss)
     else:
         sites.batch_coupled = model.batch_coupled
     if sites.batch_coupled:

@@ -20,6 +20,8 @@ class CompiledModel(Protocol):
         name: its name.
         built: whether it has its variables.
         compiled: whether it is one.
+        loss: that it was compiled with.
+        layers: those that are not inside of others.
         optimizer: of the model and what its estimator learns, or `None`.
         weights: its own.
         variables: the same, and seeds.
@@ -37,6 +39,8 @@ class CompiledModel(Protocol):
     name: str
     built: bool
     compiled: bool
+    loss: Any
+    layers: list[keras.Layer]
     optimizer: Any
     weights: list[keras.Variable]
     variables: list[keras.Variable]

@@ -220,9 +220,13 @@ def _check_per_example(values: tf.Tensor, prediction: tf.Tensor, loss: Any, name
     )
 
 
-def mixes_examples(model: keras.Model) -> bool:
-    """Returns whether a loss of Keras compares the examples of a batch with one another."""
-    losses = [keras.losses.get(loss) for loss in keras.tree.flatten(model.loss)]
+def mixes_examples(loss: Any) -> bool:
+    """Returns whether a loss of Keras compares the examples of a batch with one another.
+
+    Args:
+        loss: what a model is compiled with.
+    """
+    losses = [keras.losses.get(loss) for loss in keras.tree.flatten(loss)]
     functions = [getattr(loss, "fn", loss) for loss in losses]
     return any(getattr(function, "__name__", None) == "circle" for function in functions)
 

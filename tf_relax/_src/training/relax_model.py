@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -18,18 +17,18 @@ from tf_relax._src.compat import (
     finish_clones,
     first_part,
     loss_tracker,
-    sublayers,
 )
 from tf_relax._src.estimators import Estimator
-from tf_relax._src.layers import Stochastic
 from tf_relax._src.losses import BlackBox
 from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.training.batch import batch_size
+from tf_relax._src.training.choice import choose
 from tf_relax._src.training.differentiation import (
     Differentiation,
     differentiate,
     differentiate_compiled,
 )
+from tf_relax._src.training.estimated import Estimated
 from tf_relax._src.training.estimation import Estimation, check_objective
 from tf_relax._src.training.estimator_state import EstimatorState
 from tf_relax._src.training.export import export_saved_model
@@ -40,7 +39,7 @@ from tf_relax._src.training.styles import style_of, variant
 
 
 @keras.saving.register_keras_serializable(package="tf_relax")
-class RelaxModel(Saved):
+class RelaxModel(Estimated, Saved):
     r"""A `keras.Model` that trains through stochastic layers.
 
     Built functionally, `RelaxModel(inputs, outputs)`, from a list of layers, `RelaxModel([...])`,
@@ -97,7 +96,7 @@ class RelaxModel(Saved):
         optimizer: Any = "rmsprop",
         loss: Any = None,
         *args: Any,
-        estimator: str | Estimator | Mapping[str, str | Estimator] = "relax",
+        estimator: str | Estimator | Mapping[str, str | Estimator] = "auto",
         importance_samples: int | None = None,
         batch_coupled: bool | None = None,
         **kwargs: Any,
@@ -110,7 +109,9 @@ class RelaxModel(Saved):
             loss: any loss with per-example values.
             *args: further arguments of `keras.Model.compile`.
             estimator: gradient estimator, by name or as an object of `tf_relax.estimators`, or a
-                mapping from the names of the stochastic layers to one for each.
+                mapping from the names of the stochastic layers to one for each. `"auto"` chooses by
+                what the layers draw and whether the loss is differentiable, as soon as the model is
+                built; `model.estimator` is the choice.
             importance_samples: K, to train on minus the importance-weighted bound with K samples,
                 ``-log 1/K sum_k p(y, b_k) / q(b_k | x)`` (Burda et al. 2016, equation 8), instead
                 of minus the ELBO. The loss has to be a negative log-likelihood in nats, and a layer
@@ -136,7 +137,8 @@ class RelaxModel(Saved):
                     "cannot compile. Use jit_compile=False."
                 )
             kwargs["jit_compile"] = False
-        chosen = estimators.get(estimator)
+        asked_for = estimators.get(estimator)
+        chosen = choose(self, asked_for, loss, importance_samples, batch_coupled)
         check_objective(chosen, importance_samples, black_boxes)
         if self.stochastic_layers:
             chosen.check_layers(self.stochastic_layers)
@@ -159,75 +161,6 @@ class RelaxModel(Saved):
         if isinstance(pair, RelaxOptimizer):
             model = weakref.ref(self)  # an optimizer may outlive its model
             pair.also_train(lambda: _learned_by(model()))
-
-    @property
-    def _estimation(self) -> Estimation | None:
-        return self.__dict__.get("_compiled_estimation")
-
-    def _estimate_with(self, estimation: Estimation | None) -> None:
-        # Keras would track an attribute, and count what estimators learn among the weights.
-        self.__dict__["_compiled_estimation"] = estimation
-
-    @property
-    def estimator(self) -> Estimator | None:
-        """The gradient estimator of a compiled model."""
-        return None if self._estimation is None else self._estimation.estimator
-
-    @property
-    def relaxable(self) -> Relaxable | None:
-        """How much of the compiled objective can be evaluated at relaxed samples."""
-        return None if self._estimation is None else self._estimation.relaxable
-
-    @property
-    def estimator_state(self) -> EstimatorState | None:
-        """What the estimator of a compiled model has learned: `model.estimator_state["code"]`.
-
-        Like the optimizer, it is no part of the weights, and saved with them.
-        """
-        if self._estimation is None:
-            return None
-        at_work = self._estimation
-        at_work.state.build_for(self.stochastic_layers, at_work.estimator, at_work.relaxable)
-        return at_work.state
-
-    @contextlib.contextmanager
-    def using(
-        self, estimator: str | Estimator, state: EstimatorState | None = None
-    ) -> Iterator[RelaxModel]:
-        """Replaces the estimator of a compiled model inside a `with` block.
-
-        Args:
-            estimator: gradient estimator, by name or as an object of `tf_relax.estimators`.
-            state: what it has learned, `model.estimator_state` of an earlier block. `None` takes
-                what the compiled model has learned with the same estimator, or starts anew.
-
-        Raises:
-            ValueError: for an unknown estimator, and for losses that it cannot work with.
-
-        Example:
-
-        >>> import keras, tf_relax
-        >>> layers = [keras.layers.Dense(4), tf_relax.layers.RelaxBernoulli()]
-        >>> model = tf_relax.RelaxModel([keras.Input((8,)), *layers])
-        >>> model.compile("adam", loss="mse", estimator="relax")
-        >>> with model.using("disarm"):
-        ...     model.estimator
-        Disarm()
-        """
-        losses = [loss for loss in keras.tree.flatten(self.loss) if isinstance(loss, BlackBox)]
-        compiled = self._estimation
-        if compiled is None:
-            raise ValueError(f"RelaxModel '{self.name}' is not compiled: call `compile` first.")
-        chosen = estimators.get(estimator)
-        check_objective(chosen, self.importance_samples, losses)
-        if state is None:
-            same = compiled.is_for(chosen, compiled.relaxable)
-            state = compiled.state if same else EstimatorState()
-        self._estimate_with(Estimation(chosen, state, compiled.relaxable))
-        try:
-            yield self
-        finally:
-            self._estimate_with(compiled)
 
     def get_state_tree(self, value_format: str = "backend_tensor", **kwargs: Any) -> dict[str, Any]:
         """Returns the variables as `keras.Model.get_state_tree` does, with `estimator_variables`.
@@ -272,11 +205,6 @@ class RelaxModel(Saved):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trained_variables)
-
-    @property
-    def stochastic_layers(self) -> list[Stochastic]:
-        """All stochastic layers of the model, however deeply nested."""
-        return [layer for layer in sublayers(self) if isinstance(layer, Stochastic)]
 
     @property
     def trained_variables(self) -> list[keras.Variable]:
