@@ -90,6 +90,7 @@ CASES = [
     (estimators.Disarm, {}, None),
     (estimators.DisarmTree, {}, None),
     (estimators.SbCarms, {"num_samples": 3}, None),
+    (estimators.Auto, {}, None),
     (estimators.UnorderedSet, {"num_samples": 3}, None),
     (estimators.Dlax, {"surrogate": "network", "num_samples": 2, **LEARNED}, None),
     (estimators.DoubleCV, {"num_samples": 3}, None),

@@ -104,6 +104,11 @@ CHOICES = {
     "subsets": (lambda: chain(subset()), MSE, LeaveOneOut(4)),
     "one choice": (lambda: chain(choice()), MSE, UnorderedSet(4)),
     "few outcomes": (lambda: chain(bits(3)), MSE, Exact(8)),
+    "few outcomes and a frozen decoder": (
+        lambda: chain(bits(3), between=[keras.layers.Dense(4, trainable=False)]),
+        MSE,
+        Exact(8),
+    ),
     "few outcomes, a loss per sample": (lambda: chain(bits(3)), BLACK_BOX, Arms(4)),
     "few outcomes and dropout": (
         lambda: chain(bits(3), between=[keras.layers.Dropout(0.5)]),

@@ -38,7 +38,6 @@ from tf_relax._src.estimators.vimco import Vimco
 
 _BY_NAME: dict[str, type[Estimator]] = {
     "arms": Arms,
-    "auto": Auto,
     "concrete": Concrete,
     "disarm": Disarm,
     "disarm_tree": DisarmTree,
@@ -66,7 +65,7 @@ _BY_NAME: dict[str, type[Estimator]] = {
 
 
 def names() -> list[str]:
-    """Returns the names that `get` understands."""
+    """Returns the names of all estimators. `get` knows `"auto"` as well, which chooses one."""
     return sorted(_BY_NAME)
 
 
@@ -97,11 +96,13 @@ def get(identifier: Any) -> Estimator:
         return deserialize(dict(identifier))
     if isinstance(identifier, Mapping):
         return PerLayer({name: get(each) for name, each in identifier.items()})
+    if isinstance(identifier, str) and identifier.lower() == "auto":
+        return Auto()
     if isinstance(identifier, str) and identifier.lower() in _BY_NAME:
         return _BY_NAME[identifier.lower()]()
     raise ValueError(
-        f"Unknown estimator {identifier!r}. Known names are {names()}; or pass an object such as "
-        "tf_relax.estimators.Relax(coupled=False)."
+        f"Unknown estimator {identifier!r}. Known names are {names()}, and 'auto'; or pass an "
+        "object such as tf_relax.estimators.Relax(coupled=False)."
     )
 
 

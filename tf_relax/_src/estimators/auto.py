@@ -142,7 +142,7 @@ class Auto(Estimator):
     >>> model = tf_relax.RelaxModel([keras.Input((8,)), *layers])
     >>> model.compile("adam", loss="mse")  # estimator="auto"
     >>> model.estimator
-    Relax(num_samples=2, surrogate='objective', coupling='antithetic')
+    Relax(surrogate='objective', num_samples=2, coupling='antithetic')
     """
 
     needs = ()

@@ -7,9 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_relax._src.compat import number_of_calls
+from tf_relax._src.compat import number_of_calls, sublayers
 from tf_relax._src.estimators import Auto, Estimator
 from tf_relax._src.estimators.auto import Facts
+from tf_relax._src.layers import Stochastic
 from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.relaxations.capabilities import num_outcomes
 from tf_relax._src.training.compiled_model import CompiledModel
@@ -84,5 +85,7 @@ def _draws_elsewhere(model: CompiledModel) -> bool:
 
 def _keeps_statistics(model: CompiledModel) -> bool:
     """Returns whether there are weights that no gradient trains, as those of batch norm are."""
-    own = {id(weight) for layer in model.stochastic_layers for weight in layer.weights}
-    return any(not weight.trainable for weight in model.weights if id(weight) not in own)
+    others = [layer for layer in sublayers(model) if isinstance(layer, Stochastic)]
+    others += [layer for layer in sublayers(model) if not layer.trainable]  # frozen, they stay
+    known = {id(weight) for layer in others for weight in layer.weights}
+    return any(not weight.trainable for weight in model.weights if id(weight) not in known)
