@@ -26,6 +26,7 @@ from tf_relax.estimators import (
     ReinMax,
     Relax,
     Rodeo,
+    SbCarms,
     StraightThrough,
     Vimco,
 )
@@ -78,6 +79,18 @@ ESTIMATORS: dict[str, Estimator] = {
     "reinmax": ReinMax(),
 }
 
+# On 20 choices among ten categories: four evaluations of the objective each, or one if biased.
+CATEGORICAL: dict[str, Estimator] = {
+    "relax, K = 2": Relax(num_samples=2),
+    "relax, antithetic, K = 2": ESTIMATORS["relax, antithetic, K = 2"],
+    "relax, objective, antithetic, K = 2": ESTIMATORS["relax, objective, antithetic, K = 2"],
+    "leave_one_out, K = 4": LeaveOneOut(4),
+    "sb_carms, K = 4": SbCarms(4),
+    "gumbel_straight_through": GumbelStraightThrough(),
+    "reinmax": ReinMax(),
+}
+CONTESTANTS = {"nonlinear": ESTIMATORS, "categories": CATEGORICAL}
+
 
 def evaluations(estimator: Estimator) -> int:
     """Evaluations of the objective in a step on a model with one stochastic layer."""
@@ -88,6 +101,8 @@ def evaluations(estimator: Estimator) -> int:
         return estimator.num_samples * (1 + relaxed)
     if isinstance(estimator, Disarm | Arms):
         return estimator.num_noises
+    if isinstance(estimator, SbCarms):
+        return estimator.num_samples
     return estimator.num_passes + isinstance(estimator, MuProp | Dlax)
 
 
@@ -108,11 +123,38 @@ def batches(images: np.ndarray, seed: int) -> tf.data.Dataset:
     return data.batch(BATCH, drop_remainder=True).map(binarize).prefetch(20)
 
 
-def model_for(estimator: Estimator, mean_image: np.ndarray, seed: int) -> tf_relax.RelaxModel:
-    """Returns the compiled nonlinear autoencoder: 200 latents, two tanh layers on either side."""
+def model_for(
+    estimator: Estimator, mean_image: np.ndarray, seed: int, kind: str = "nonlinear"
+) -> tf_relax.RelaxModel:
+    """Returns the compiled autoencoder: two tanh layers on either side of 200 bits or categories.
+
+    Args:
+        estimator: that it is compiled with.
+        mean_image: that the decoder starts at.
+        seed: of weights and noise.
+        kind: `"nonlinear"` has 200 Bernoulli latents, `"categories"` 20 choices among ten.
+    """
     keras.utils.set_random_seed(seed)
-    model = binary_vae.build("nonlinear", mean_image)
-    compile_for(model, estimator)
+    made = categories(mean_image) if kind == "categories" else binary_vae.build(kind, mean_image)
+    compile_for(made, estimator)
+    return made
+
+
+def categories(mean_image: np.ndarray) -> tf_relax.RelaxModel:
+    """Returns the autoencoder with 20 choices among ten categories."""
+    inputs = keras.Input((len(mean_image),))
+    x = keras.layers.Rescaling(1.0, offset=-mean_image)(inputs)
+    for _ in range(2):
+        x = keras.layers.Dense(200, "tanh")(x)
+    logits = keras.layers.Reshape((20, 10))(keras.layers.Dense(200)(x))
+    x = tf_relax.layers.RelaxCategorical(prior="learned", name="code")(logits)
+    x = keras.layers.Flatten()(x)
+    for _ in range(2):
+        x = keras.layers.Dense(200, "tanh")(x)
+    outputs = keras.layers.Dense(len(mean_image), name="pixels")(x)
+    model = tf_relax.RelaxModel(inputs, outputs)
+    mean = np.clip(mean_image, 1e-3, 1 - 1e-3)
+    model.get_layer("pixels").bias.assign(np.log(mean) - np.log1p(-mean))
     return model
 
 
