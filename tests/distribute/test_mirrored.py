@@ -57,7 +57,7 @@ def the_mean_is_that_of_one_device_and_the_variance_falls_with_the_global_batch(
 
 
 def trainings_end_with_the_same_weights_everywhere(found):
-    assert found.keys() == {"batch_norm", "baseline", "rodeo"}
+    assert found.keys() == {"batch_norm", "baseline", "rodeo", "auto"}
     for case, (*losses, apart) in found.items():
         assert np.isfinite(losses).all(), case
         assert apart == 0, case
