@@ -144,6 +144,11 @@ CHOICES = {
         MSE,
         PerLayer({"bits": REFLECTED, "normal": Reparameterization()}),
     ),
+    "bits and one choice": (
+        lambda: chain(bits(), choice()),
+        MSE,
+        PerLayer({"bits": REFLECTED, "choice": UnorderedSet(4)}),
+    ),
     # The objective cannot be relaxed after the bits, as counts and indices would jump.
     "bits and counts": (lambda: chain(bits(), counts()), MSE, LeaveOneOut(4)),
     "bits and an index": (
@@ -235,6 +240,24 @@ def test_the_default_is_auto():
     model = chain(bits())
     model.compile("adam", "mse")
     assert repr(model.estimator) == repr(REFLECTED)
+
+
+def test_a_model_that_has_trained_chooses_as_a_new_one():
+    model = chain(bits(3))
+    for _ in range(2):
+        model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
+        assert repr(model.estimator) == repr(Exact(8))
+        model.train_on_batch(X, X)
+
+
+def test_layers_of_one_name():
+    """No estimator for each can be given by name."""
+    nested = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6), bits(name="one")[1]])
+    inputs = keras.Input((6,))
+    counted = layers.RelaxPoisson(name="one")(keras.layers.Dense(2)(nested(inputs)))
+    model = RelaxModel(inputs, keras.layers.Dense(6)(counted))
+    model.compile("adam", "mse", run_eagerly=True)
+    assert repr(model.estimator) == repr(LeaveOneOut(4))
 
 
 def test_another_loss_is_another_choice_and_the_same_goes_on():

@@ -164,12 +164,11 @@ class Auto(Estimator):
         if rules and rules[0].estimator.works_on_all_layers:
             return _with_reason(rules[0].estimator, rules[0].reason)
         for num_samples in (4, 2):  # layers of several samples have to agree in their number
-            by_layer = {layer.name: _best(layer, facts, num_samples) for layer in facts.layers}
-            names = [repr(rule.estimator) for rule in by_layer.values()]
-            if len(set(names)) == 1:
-                rule = next(iter(by_layer.values()))
-                return _with_reason(rule.estimator, rule.reason)
-            if len(by_layer) < len(facts.layers):
+            best = [_best(layer, facts, num_samples) for layer in facts.layers]
+            if len({repr(rule.estimator) for rule in best}) == 1:
+                return _with_reason(best[0].estimator, best[0].reason)
+            by_layer = dict(zip([layer.name for layer in facts.layers], best, strict=True))
+            if len(by_layer) < len(best):
                 continue  # names that are not unique
             try:
                 together = PerLayer({name: rule.estimator for name, rule in by_layer.items()})

@@ -38,8 +38,7 @@ def choose(
     if not isinstance(estimator, Auto) or not is_ready(model):
         return estimator
     chosen = estimator.chosen_for(facts(model, loss, importance_samples, batch_coupled))
-    _log.info("%s '%s' trains with %s: %s.", type(model).__name__, model.name, chosen,
-              chosen.reason)  # fmt: skip
+    _log.info("RelaxModel '%s' trains with %s: %s.", model.name, chosen, chosen.reason)
     return chosen
 
 
@@ -78,7 +77,7 @@ def _num_outcomes(model: CompiledModel) -> int | None:
 
 def _draws_elsewhere(model: CompiledModel) -> bool:
     """Returns whether anything but the stochastic layers has a seed."""
-    known = {id(weight) for weight in model.weights}
+    known = {id(variable) for variable in [*model.weights, *model.metrics_variables]}
     known |= {id(layer.seed_generator.state) for layer in model.stochastic_layers}
     return any(id(variable) not in known for variable in model.variables)
 
