@@ -179,6 +179,21 @@ def test_what_is_chosen_trains(make, loss, expected):
     assert any(np.any(g) for g in step.logit_gradients)
 
 
+@pytest.mark.parametrize("bits_first", [True, False])
+def test_a_mixture_is_unbiased(bits_first, seed):
+    """Against the sum over all outcomes; the z-score of an audit is standard normal."""
+    kinds = [bits(2, prior=None), (3, layers.RelaxCategorical(name="choice"))]
+    model = chain(*(kinds if bits_first else kinds[::-1]))
+    for variable in model.trainable_variables:
+        variable.assign(2 * variable)
+    mixture = PerLayer({"bits": REFLECTED, "choice": UnorderedSet(2)})
+    model.compile("adam", "mse", estimator=mixture, jit_compile=False)
+    report = audit(model, X, X, {"mixture": mixture}, 4000, "exact", surrogate_steps=20, verbose=0)
+    for row in report.rows:
+        assert abs(row.z) < 5  # fails by chance once in 400,000 runs
+        assert row.snr > 0.02  # there is something to be biased
+
+
 @pytest.mark.parametrize(
     ("samples", "stochastic", "expected"),
     [
