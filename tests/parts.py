@@ -1,7 +1,7 @@
 """A part of the tests per run, where all of them would take too long for every change.
 
-`--part 2/4` runs the second quarter of the tests, and in every quarter those below. Variants of one
-test fall into different quarters, so that each sees a little of everything.
+`--part 2/5` runs the second fifth of the tests, and in every part those below. Variants of one test
+fall into different parts, so that each sees a little of everything.
 """
 
 import zlib
@@ -11,6 +11,7 @@ import pytest
 # What everything else rests on: proofs on the smallest models, the package as users find it.
 ALWAYS = (
     "estimators/test_unbiased.py",
+    "networks/test_networks.py",
     "test_imports.py",
     "test_public_classes.py",
     "test_smoke.py",
