@@ -22,7 +22,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+from step_cost import endless
 from tqdm import tqdm
 
 import tf_relax
@@ -69,8 +69,7 @@ def measure(along: str, name: str, arguments: Any) -> list[float]:
     for size in tqdm(SIZES[along], desc=f"{name}, {along}: compiling"):
         setting = {**USUAL, along: size}
         model = made(setting["latents"], setting["layers"], estimator_of(name, setting["samples"]))
-        data = tf.data.Dataset.from_tensor_slices((images, images)).repeat()
-        data = data.batch(setting["batch"], drop_remainder=True).prefetch(20)
+        data = endless(images, setting["batch"])
         model.fit(data, steps_per_epoch=10, verbose=0)
         runs.append((model, data))
     times: list[list[float]] = [[] for _ in runs]
