@@ -30,7 +30,7 @@ from tf_relax._src.relaxations import (
 )
 from tf_relax._src.sites.layer import StochasticLayer
 
-FEW_OUTCOMES = 8  # whose enumeration costs at most twice what two relaxed samples do
+FEW_OUTCOMES = 8  # whose enumeration costs about twice what two relaxed samples do
 
 
 class Facts(NamedTuple):
