@@ -11,13 +11,17 @@ those of Tucker et al. (2017) and Grathwohl et al. (2018): `linear1`, one dense 
     python examples/binary_vae.py --dataset digits
     python examples/binary_vae.py --dataset mnist --model linear1 --steps 60000
 
+    python examples/binary_vae.py --reproduce 'mnist/linear1/*' --budget 0.01
+
 The last lines print the bounds. Pictures, the model (`.keras`) and an exported SavedModel, which
-serves reconstructions, lie in the output folder.
+serves reconstructions, lie in the output folder. `--reproduce` trains cells of table 1 of
+Grathwohl et al. (2018) instead, and goes on where it was stopped (`table_1.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from pathlib import Path
 
@@ -27,6 +31,8 @@ import numpy as np
 import tensorflow as tf
 
 import datasets
+import long_runs
+import table_1
 import tf_relax
 
 mpl.use("Agg")
@@ -141,6 +147,32 @@ def fit(
     )
 
 
+def train_cell(
+    dataset: str,
+    model: str,
+    estimator: tf_relax.estimators.Estimator,
+    steps: int,
+    checkpoints: int,
+    folder: Path,
+    arguments: argparse.Namespace,
+) -> list[long_runs.Checkpoint]:
+    """Trains a cell of table 1: batches of 24 images of one binarisation."""
+    keras.utils.set_random_seed(arguments.seed)
+    train, _, _ = datasets.load(dataset, arguments.data, binarize="fixed")
+    made = build(model, train.mean(axis=0))
+    compile_model(
+        made,
+        estimator,
+        arguments.learning_rate,
+        arguments.beta_2,
+        jit_compile=not arguments.no_jit,
+    )
+    images = tf.data.Dataset.from_tensor_slices((train, train))
+    images = images.shuffle(len(train), seed=arguments.seed).repeat()
+    batches = images.batch(arguments.batch_size).prefetch(10)
+    return long_runs.train(made, batches, train, steps, checkpoints, folder)
+
+
 def sample_images(model: tf_relax.RelaxModel, count: int, seed: int = 0) -> np.ndarray:
     """Draws latents from the prior and returns the means of the images that they decode to."""
     rng = np.random.default_rng(seed)
@@ -202,9 +234,18 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--temperature", type=float, default=0.1, help="initial temperature")
     parser.add_argument("--samples", type=int, default=100, help="of the importance-weighted bound")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("saved_models"))
+    parser.add_argument("--output", type=Path, help="default: saved_models, or outputs for table 1")
     parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
+    parser.add_argument("--reproduce", nargs="*", metavar="CELL", help="of table 1; all if none")
+    parser.add_argument("--budget", type=float, default=1.0, help="part of the paper's steps")
     arguments = parser.parse_args(argv)
+    if arguments.reproduce is not None:
+        return table_1.reproduce(
+            arguments.reproduce,
+            arguments.budget,
+            (arguments.output or Path("outputs")) / "table_1",
+            functools.partial(train_cell, arguments=arguments),
+        )
 
     keras.utils.set_random_seed(arguments.seed)
     train, validation, _ = datasets.load(arguments.dataset, arguments.data, binarize="fixed")
@@ -237,16 +278,17 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     }
 
     name = f"{arguments.dataset}_{arguments.model}_{arguments.estimator}"
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    draw_pictures(model, validation, arguments.output / f"{name}.png")
-    model.save(arguments.output / f"{name}.keras")
-    model.export(arguments.output / name, verbose=False)
+    output = arguments.output or Path("saved_models")
+    output.mkdir(parents=True, exist_ok=True)
+    draw_pictures(model, validation, output / f"{name}.png")
+    model.save(output / f"{name}.keras")
+    model.export(output / name, verbose=False)
 
     print(f"\n{arguments.steps} steps in {seconds:.0f} s, {len(history.epoch)} epochs shown")
     for label, value in results.items():
         print(f"{label:>40}: {value:8.2f} nats")
     for kind, path in (("pictures", f"{name}.png"), ("model", f"{name}.keras"), ("served", name)):
-        print(f"{kind:>40}: {arguments.output / path}")
+        print(f"{kind:>40}: {output / path}")
     return results
 
 
