@@ -61,8 +61,9 @@ def train(
             callbacks=[
                 Duration(),
                 keras.callbacks.CSVLogger(log, append=True),
-                # Last, so that what has been backed up has been logged.
-                tf_relax.callbacks.BackupAndRestore(folder / "backups"),
+                # Last, so that what has been backed up has been logged; kept, so that a complete
+                # run can be made longer.
+                tf_relax.callbacks.BackupAndRestore(folder / "backups", delete_checkpoint=False),
             ],
         )
         found = read(log, every)

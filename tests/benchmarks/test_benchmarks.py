@@ -1,6 +1,7 @@
 """The benchmarks run, small; their figures are for people to read."""
 
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -27,6 +28,22 @@ def test_step_cost_feeds_the_race(tmp_path, capsys):
     assert set(table) == set(names)
     assert all(np.isfinite(bound) and bound < 0 for bound in table.values())
     assert "best unbiased one at equal wall-clock" in capsys.readouterr().out
+
+
+def test_the_rodeo_protocol_goes_on(tmp_path, capsys):
+    import rodeo_protocol
+
+    names = ["relax, objective, antithetic, K = 2", "rodeo, K = 2"]
+    command = ["--dataset=digits", "--every=10", f"--output={tmp_path}", "--estimators", *names]
+    rodeo_protocol.main([*command, "--steps=20"])
+    log = tmp_path / "rodeo__K___2" / "log.csv"
+    before = log.read_text()
+    bounds = rodeo_protocol.main([*command, "--steps=40"])
+    assert log.read_text().startswith(before)
+    assert len(log.read_text().splitlines()) == 5
+    assert all(-100 < bounds[name] < -20 for name in names)
+    assert re.search(r"\| rodeo, K = 2 \| 40 \| .* \| -101.89 \|", capsys.readouterr().out)
+    assert (tmp_path / "bounds.png").stat().st_size > 1000
 
 
 def test_gradient_variance():
