@@ -64,6 +64,11 @@ ESTIMATORS: dict[str, Estimator] = {
     "relax, objective, antithetic, K = 2": Relax(
         surrogate="objective", num_samples=2, coupling="antithetic"
     ),
+    "rebar, fixed temperature": Rebar(learn_temperature=False),
+    "relax, fixed temperature": Relax(learn_temperature=False),
+    "relax, objective, antithetic, K = 2, fixed temperature": Relax(
+        surrogate="objective", num_samples=2, coupling="antithetic", learn_temperature=False
+    ),
     "rebar, antithetic, K = 3": Rebar(num_samples=3, coupling="antithetic"),
     "disarm": Disarm(),
     "arms, K = 3": Arms(3),

@@ -47,7 +47,7 @@ def critic():
 
 UNITS = {"inference": "mode", "seed": 3, "check_numerics": True, "name": "code"}
 PRIOR = {**UNITS, "kl": "sampled", "kl_weight": 0.25}
-LEARNED = {"temperature": 0.7, "scale": 0.3}
+LEARNED = {"temperature": 0.7, "scale": 0.3, "learn_temperature": False}
 
 # Every class with arguments that are not its defaults, and the shape of a layer's logits.
 CASES = [

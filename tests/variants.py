@@ -69,9 +69,7 @@ SLOW: dict[str, list[str]] = {
         r"Relax\(coupled=False|Rebar\((?!coupled)",
         "Dlax",
     ],
-    "estimators/test_mixed_levels.py::test_what_the_network_predicts_need_not_be_differentiable": [
-        "resized"
-    ],
+    "estimators/test_mixed_levels.py::test_what_is_not_asked_for_need_not_exist": ["resized"],
     "estimators/test_unbiased.py::test_one_bernoulli_compiled": [
         "num_conditional=2|Rebar|Dlax|Reinforce",
         "Nvil|LeaveOneOut|DoubleCV|Exact|Arms",

@@ -61,7 +61,11 @@ def test_operation_without_second_derivative():
     model = RelaxModel(inputs, keras.layers.Resizing(3, 3)(code) ** 2)
     model.compile("sgd", BernoulliNLL(), estimator=relax())
     x, y = np.ones((4, 2, 2, 1), "float32"), np.ones((4, 3, 3, 1), "float32")
-    refuses(ValueError, "second derivative.*surrogate='network'", model, x, y)
+    refuses(ValueError, "second derivative.*learn_temperature=False", model, x, y)
+    model.compile("sgd", BernoulliNLL(), estimator=relax(learn_temperature=False))
+    scale = model.estimator_state["code"].scale.numpy()
+    model.train_on_batch(x, y)
+    assert model.estimator_state["code"].scale.numpy() != scale
 
 
 @run_modes

@@ -158,7 +158,7 @@ ROWS = [
             "The objective passes through an operation without a second derivative "
             "(ResizeBilinearGrad) after RelaxBernoulli 'first': its temperature would learn from "
             "a wrong gradient. Resize with interpolation='nearest', or use "
-            "Relax(surrogate='network')."
+            "Relax(learn_temperature=False)."
         ),
     ),
 ]

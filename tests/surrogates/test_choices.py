@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.surrogates.models import OfLogits, assert_all_change, critic, fit, relax_model
+from tests.surrogates.models import OfLogits, X, Y, assert_all_change, critic, fit, relax_model
 from tf_relax import RelaxModel, estimators, surrogates
 from tf_relax.estimators import Dlax, Nvil, Rebar, Relax
 from tf_relax.layers import RelaxBernoulli
@@ -115,3 +115,32 @@ def test_initial_temperature_and_scale(estimator):
     np.testing.assert_allclose(state.temperature, 0.3, rtol=1e-6)
     np.testing.assert_allclose(state.scale.numpy(), 0.7, rtol=1e-6)
     assert_all_change(model, [state.log_temperature, state.scale])
+
+
+@pytest.mark.parametrize("estimator", [Relax, Rebar, Dlax], ids=lambda e: e.__name__)
+def test_fixed_temperature(estimator):
+    """The same estimate and the same gradients of all else, but for that of the temperature."""
+    gradients = []
+    for learn in (True, False):
+        keras.utils.set_random_seed(0)
+        model = relax_model(estimator=estimator(temperature=0.3, learn_temperature=learn))
+        found = model.differentiate(X, Y)
+        pairs = zip(found.variables, found.gradients, strict=True)
+        gradients.append({v.path: g.numpy() for v, g in pairs})
+    assert gradients[0].pop("code/log_temperature") != 0
+    for one, other in zip(gradients[0].items(), gradients[1].items(), strict=True):
+        np.testing.assert_allclose(one[1], other[1], rtol=1e-5, err_msg=f"{one[0]}, {other[0]}")
+    state = model.estimator_state["code"]
+    assert_all_change(model, [state.scale])
+    np.testing.assert_allclose(state.temperature, 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [Relax, Rebar, Dlax], ids=lambda e: e.__name__)
+def test_whether_the_temperature_is_learned_is_yes_or_no(estimator):
+    message = f"{estimator.__name__}: `learn_temperature` must be True or False. Received: 0.3"
+    with pytest.raises(ValueError, match=message):
+        estimator(learn_temperature=0.3)
+
+
+def test_the_network_beside_the_objective_is_small():
+    assert [one.units for one in Sum().surrogates if isinstance(one, Network)] == [(50,)]

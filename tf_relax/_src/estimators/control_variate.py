@@ -45,6 +45,7 @@ class ControlVariate(SurrogateUser):
         surrogate: what ``c`` is made of; see `SurrogateUser`.
         temperature: initial temperature of `relax`; `None` takes the relaxation's.
         scale: initial factor of the objective at relaxed samples.
+        learn_temperature: whether the temperature is learned.
 
     Raises:
         ValueError: for fewer than one sample of either kind.
@@ -61,8 +62,9 @@ class ControlVariate(SurrogateUser):
         temperature: float | None,
         scale: float,
         coupling: str,
+        learn_temperature: bool,
     ):
-        super().__init__(surrogate, temperature, scale, num_samples, coupling)
+        super().__init__(surrogate, temperature, scale, num_samples, coupling, learn_temperature)
         if not isinstance(coupled, bool):
             raise ValueError(
                 f"{type(self).__name__}: `coupled` must be True or False. Received: {coupled!r}. "
@@ -149,6 +151,9 @@ class Relax(ControlVariate):
         coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
             of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
             `"independent"` ones are each the others' baseline (leave-one-out).
+        learn_temperature: whether the temperature is learned. For that alone the objective is
+            differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
+            one is.
 
     Raises:
         ValueError: for fewer than one sample of either kind, an unknown surrogate, and a
@@ -169,9 +174,17 @@ class Relax(ControlVariate):
         temperature: float | None = None,
         scale: float = 1.0,
         coupling: str = "independent",
+        learn_temperature: bool = True,
     ):
         super().__init__(
-            coupled, num_samples, num_conditional, surrogate, temperature, scale, coupling
+            coupled,
+            num_samples,
+            num_conditional,
+            surrogate,
+            temperature,
+            scale,
+            coupling,
+            learn_temperature,
         )
 
 
@@ -192,6 +205,9 @@ class Rebar(ControlVariate):
         coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
             of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
             `"independent"` ones are each the others' baseline (leave-one-out).
+        learn_temperature: whether the temperature is learned. For that alone the objective is
+            differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
+            one is.
 
     Raises:
         ValueError: for fewer than one sample of either kind, and a temperature that is not
@@ -213,8 +229,18 @@ class Rebar(ControlVariate):
         temperature: float | None = None,
         scale: float = 1.0,
         coupling: str = "independent",
+        learn_temperature: bool = True,
     ):
-        super().__init__(coupled, num_samples, num_conditional, None, temperature, scale, coupling)
+        super().__init__(
+            coupled,
+            num_samples,
+            num_conditional,
+            None,
+            temperature,
+            scale,
+            coupling,
+            learn_temperature,
+        )
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

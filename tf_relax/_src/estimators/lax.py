@@ -35,6 +35,7 @@ class Dlax(SurrogateUser):
         scale: initial factor of the objective at relaxed samples; learned.
         num_samples: samples per step, of which the estimate is the mean.
         coupling: `"antithetic"` or `"independent"` samples, as for `Relax`.
+        learn_temperature: whether the temperature is learned, as for `Relax`.
 
     Raises:
         ValueError: for an unknown surrogate or coupling, a temperature that is not positive, fewer
@@ -89,6 +90,7 @@ class Lax(Dlax):
         scale: initial factor of the objective; learned.
         num_samples: samples per step, of which the estimate is the mean.
         coupling: `"antithetic"` or `"independent"` samples, as for `Relax`.
+        learn_temperature: whether the temperature is learned, as for `Relax`.
 
     Raises:
         ValueError: for an unknown surrogate or coupling, fewer than one sample, and a single

@@ -28,16 +28,17 @@ class State(keras.layers.Layer):
 
     def learned(self, name: str, value: float) -> keras.Variable:
         """Adds a trainable number."""
-        return self.add_weight(
-            shape=(), initializer=keras.initializers.Constant(value), autocast=False, name=name
-        )
+        return self._number(name, value, trainable=True)
 
     def statistic(self, name: str, value: float) -> keras.Variable:
         """Adds a number that no optimizer touches."""
+        return self._number(name, value, trainable=False)
+
+    def _number(self, name: str, value: float, trainable: bool) -> keras.Variable:
         return self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(value),
-            trainable=False,
+            trainable=trainable,
             autocast=False,
             name=name,
         )
@@ -52,6 +53,7 @@ class SurrogateState(State):
         uses_objective: whether the objective at relaxed samples is part of ``c``.
         temperature: initial temperature t of `relax`; `None` takes the relaxation's.
         scale: initial factor of the objective.
+        learn_temperature: whether the temperature is learned.
 
     Attributes:
         surrogate: ``r`` or `None`.
@@ -69,10 +71,12 @@ class SurrogateState(State):
         uses_objective: bool,
         temperature: float | None,
         scale: float,
+        learn_temperature: bool = True,
     ):
         super().__init__(layer)
         self.surrogate = surrogate
         self._shapes = layer.shapes
+        self._learn_temperature = learn_temperature
         self._initial_scale = scale if uses_objective else None
         initial = getattr(layer.relaxation, "initial_temperature", None)
         if temperature is not None and initial is not None:
@@ -81,9 +85,8 @@ class SurrogateState(State):
 
     def build(self, input_shape: Any = None) -> None:
         if self._initial_temperature is not None:
-            self.log_temperature = self.learned(
-                "log_temperature", float(np.log(self._initial_temperature))
-            )
+            adds = self.learned if self._learn_temperature else self.statistic
+            self.log_temperature = adds("log_temperature", float(np.log(self._initial_temperature)))
         if self._initial_scale is not None:
             self.scale = self.learned("scale", self._initial_scale)
         if self.surrogate is not None and not self.surrogate.built:

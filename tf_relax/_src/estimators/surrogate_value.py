@@ -34,6 +34,8 @@ class SurrogateUser(Estimator):
             `"antithetic"` ones depend on each other negatively, which lowers the variance of their
             mean; each summand is unbiased by itself, as it needs nothing but the distribution of
             its own sample. Baselines made of dependent samples would not be.
+        learn_temperature: whether the temperature is learned, for which alone the objective is
+            differentiated twice.
 
     Raises:
         ValueError: for an unknown surrogate or coupling, a temperature that is not positive and
@@ -47,6 +49,7 @@ class SurrogateUser(Estimator):
         scale: float = 1.0,
         num_samples: int = 1,
         coupling: str = "independent",
+        learn_temperature: bool = True,
     ):
         self.surrogate = surrogate if surrogate is None else surrogates.checked(surrogate)
         self.temperature = check_temperature(type(self).__name__, temperature)
@@ -59,6 +62,12 @@ class SurrogateUser(Estimator):
         check_coupling(type(self).__name__, coupling, num_samples)
         self.num_samples = self.num_passes = self.num_noises = num_samples
         self.coupling = coupling
+        if not isinstance(learn_temperature, bool):
+            raise ValueError(
+                f"{type(self).__name__}: `learn_temperature` must be True or False. Received: "
+                f"{learn_temperature!r}. The temperature itself is `temperature`."
+            )
+        self.learn_temperature = learn_temperature
         if coupling == "antithetic":
             self.needs = (*self.needs, Antithetic)
 
@@ -77,8 +86,9 @@ class SurrogateUser(Estimator):
         return rules.leave_one_out(signals)
 
     def build(self, layer: StochasticLayer, relaxable: bool) -> SurrogateState:
+        start = (self.temperature, self.scale, self.learn_temperature)
         if self.surrogate is None:
-            return SurrogateState(layer, None, True, self.temperature, self.scale)
+            return SurrogateState(layer, None, True, *start)
         surrogate = surrogates.for_layer(self.surrogate, layer)
         if surrogate.needs_objective and not relaxable:
             raise ValueError(
@@ -88,7 +98,7 @@ class SurrogateUser(Estimator):
                 f"{type(self).__name__}(surrogate='network')."
             )
         uses_objective = surrogate.uses_objective and relaxable
-        return SurrogateState(layer, surrogate, uses_objective, self.temperature, self.scale)
+        return SurrogateState(layer, surrogate, uses_objective, *start)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -97,6 +107,7 @@ class SurrogateUser(Estimator):
             "scale": self.scale,
             "num_samples": self.num_samples,
             "coupling": self.coupling,
+            "learn_temperature": self.learn_temperature,
         }
 
 
@@ -179,6 +190,11 @@ def network_value(site: Site, z: tf.Tensor, targets: tf.Tensor | None) -> tf.Ten
     return surrogate(z, **{name: given[name] for name in surrogate.looks_at})
 
 
+def _learns_a_temperature(one: Pass) -> bool:
+    temperatures = [getattr(site.state, "log_temperature", None) for site in one.sites]
+    return any(each is not None and each.trainable for each in temperatures)
+
+
 def _relaxed_objective(
     one: Pass, level: Sequence[Site], z: Sequence[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -193,7 +209,7 @@ def _relaxed_objective(
     derivatives = tape.gradient(objective, z)
     for k, site in enumerate(level):
         used = _includes_objective(site)
-        if used and derivatives[k] is not None:
+        if used and derivatives[k] is not None and _learns_a_temperature(one):
             _check_second_derivative(site, derivatives[k])
         if derivatives[k] is None:
             if one.relaxable is Relaxable.ALL and used:
@@ -233,5 +249,5 @@ def _check_second_derivative(site: Site, derivative: tf.Tensor) -> None:
             f"The objective passes through an operation without a second derivative "
             f"({', '.join(sorted(types))}) after {type(site.layer).__name__} '{site.name}': its "
             "temperature would learn from a wrong gradient. Resize with interpolation='nearest', "
-            "or use Relax(surrogate='network')."
+            "or use Relax(learn_temperature=False)."
         )

@@ -277,7 +277,7 @@ def _surrogate_gradients(
         if gradient is None and model.relaxable is Relaxable.ALL:
             reason = (
                 "an operation between it and the objective has no second derivative. Use "
-                "Relax(surrogate='network'), or set trainable=False on the variable."
+                "Relax(learn_temperature=False), or Relax(surrogate='network')."
                 if id(variable) in of_objective
                 else "the surrogate does not use it, or only through an operation without a "
                 "second derivative. Remove the variable, or set trainable=False on it."
