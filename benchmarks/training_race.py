@@ -4,6 +4,8 @@
     python benchmarks/step_cost.py --output cost.json
     python benchmarks/training_race.py --table race.json --cost cost.json --markdown
 
+    python benchmarks/training_race.py --steps 30000 --equal-time cost.json --output equal.json
+
     python benchmarks/training_race.py --model categories --steps 20000 --output categories.json
 
 200 Bernoulli latents (or 20 choices among ten categories), two tanh layers of 200 units on either
@@ -11,7 +13,8 @@ side, batches of 100 binarised dynamically, Adam at 1e-3 for everybody. The boun
 same 5,000 training images for all, ten times along the way; runs that the output file has already
 are not run again. Runs of estimators interleave badly with whatever else a machine does, so the
 wall-clock is steps times the median cost of a step, which `step_cost.py` measures with all
-contestants taking turns.
+contestants taking turns. With `--equal-time` everybody trains for as long as `--steps` steps of
+straight_through take.
 """
 
 from __future__ import annotations
@@ -58,6 +61,19 @@ def race(
     return bounds
 
 
+def steps_in_time(cost: dict[str, float], steps: int, checkpoints: int) -> dict[str, int]:
+    """Returns how many steps each makes while straight_through makes so many.
+
+    Args:
+        cost: milliseconds a step.
+        steps: of straight_through.
+        checkpoints: into which the steps are divided.
+    """
+    own = {name: cost["straight_through"] * steps / each for name, each in cost.items()}
+    unit = 10 * checkpoints  # whole calls of ten steps
+    return {name: round(each / unit) * unit for name, each in own.items()}
+
+
 def at_time(bounds: list[float], steps: int, milliseconds: float, seconds: float) -> float:
     """Returns the bound after a time, interpolated between checkpoints."""
     every = steps / len(bounds) * milliseconds / 1e3
@@ -67,26 +83,28 @@ def at_time(bounds: list[float], steps: int, milliseconds: float, seconds: float
 
 def table(results: dict, cost: dict[str, float], markdown: bool) -> dict[str, float]:
     """Prints bounds after all steps and at equal wall-clock; returns the latter."""
-    steps, runs = results["steps"], results["runs"]
+    runs = {name: seeds for name, seeds in results["runs"].items() if seeds}
     contestants = CONTESTANTS[results.get("model", "nonlinear")]
-    seconds = min(cost[name] for name in runs) * steps / 1e3
+    steps = {name: results.get("steps_of", {}).get(name, results["steps"]) for name in runs}
+    seconds = min(cost[name] * steps[name] for name in runs) / 1e3
     rows = []
     for name, seeds in runs.items():
         final = [bounds[-1] for bounds in seeds.values()]
-        equal = [at_time(bounds, steps, cost[name], seconds) for bounds in seeds.values()]
+        equal = [at_time(bounds, steps[name], cost[name], seconds) for bounds in seeds.values()]
         rows.append((name, np.mean(final), np.ptp(final) / 2, cost[name], np.mean(equal)))
     rows.sort(key=lambda row: -row[4])
-    head = ["estimator", "unbiased", "evaluations", "bound", "+-", "ms a step", "seconds"]
+    head = ["estimator", "unbiased", "evaluations", "steps", "bound", "+-", "ms a step", "seconds"]
     head.append(f"bound at {seconds:.0f} s")
     cells = [
         [
             name,
             "yes" if contestants[name].unbiased else "no",
             str(evaluations(contestants[name])),
+            f"{steps[name]:,}",
             f"{bound:.2f}",
             f"{spread:.2f}",
             f"{ms:.2f}",
-            f"{ms * steps / 1e3:.0f}",
+            f"{ms * steps[name] / 1e3:.0f}",
             f"{equal:.2f}",
         ]
         for name, bound, spread, ms, equal in rows
@@ -120,6 +138,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--checkpoints", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--equal-time", type=Path, help="milliseconds a step, from step_cost.py")
     parser.add_argument("--output", type=Path, default=Path("race.json"))
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of these files")
     parser.add_argument("--cost", type=Path, help="milliseconds a step, from step_cost.py")
@@ -130,8 +149,7 @@ def main(argv: list[str] | None = None) -> dict:
         merged: dict = {"steps": 0, "runs": {}}
         for path in arguments.table:
             part = json.loads(path.read_text())
-            merged.update(steps=part["steps"], model=part.get("model", "nonlinear"))
-            merged["runs"].update(part["runs"])
+            merged |= {**part, "runs": {**merged["runs"], **part["runs"]}}
         return table(merged, json.loads(arguments.cost.read_text()), arguments.markdown)
 
     contestants = CONTESTANTS[arguments.model]
@@ -141,6 +159,11 @@ def main(argv: list[str] | None = None) -> dict:
         parser.error(f"there are no estimators {sorted(unknown)} in {list(contestants)}")
     images = load_images(arguments.dataset, arguments.data)
     results = {"model": arguments.model, "steps": arguments.steps, "runs": {}}
+    if arguments.equal_time:
+        cost = json.loads(arguments.equal_time.read_text())
+        if missing := set(names) - set(cost):
+            parser.error(f"{arguments.equal_time} has no cost of {sorted(missing)}")
+        results["steps_of"] = steps_in_time(cost, arguments.steps, arguments.checkpoints)
     if arguments.output.exists():
         earlier = json.loads(arguments.output.read_text())
         same = {"model": "nonlinear", **earlier, "runs": {}} == results
@@ -150,8 +173,9 @@ def main(argv: list[str] | None = None) -> dict:
         runs.setdefault(name, {})
     jobs = [(s, n) for s in range(arguments.seeds) for n in names if str(s) not in runs[n]]
     for seed, name in tqdm(jobs, desc="races"):
+        steps = results.get("steps_of", {}).get(name, arguments.steps)
         runs[name][str(seed)] = race(
-            arguments.model, name, images, seed, arguments.steps, arguments.checkpoints
+            arguments.model, name, images, seed, steps, arguments.checkpoints
         )
         tqdm.write(f"{name}, seed {seed}: {runs[name][str(seed)][-1]:.2f} nats")
         arguments.output.write_text(json.dumps(results))

@@ -1,5 +1,6 @@
 """The benchmarks run, small; their figures are for people to read."""
 
+import json
 import pathlib
 import re
 import sys
@@ -28,6 +29,22 @@ def test_step_cost_feeds_the_race(tmp_path, capsys):
     assert set(table) == set(names)
     assert all(np.isfinite(bound) and bound < 0 for bound in table.values())
     assert "best unbiased one at equal wall-clock" in capsys.readouterr().out
+
+
+def test_a_race_in_equal_time(tmp_path, capsys):
+    import training_race
+
+    names, cost, race = ["relax", "disarm"], tmp_path / "cost.json", tmp_path / "race.json"
+    cost.write_text(json.dumps({"straight_through": 2.0, "relax": 4.0, "disarm": 1.0}))
+    arguments = ["--dataset=digits", "--steps=40", f"--equal-time={cost}", f"--output={race}"]
+    results = training_race.main(
+        [*arguments, "--checkpoints=2", "--seeds=1", "--estimators", *names]
+    )
+    assert results["steps_of"] == {"straight_through": 40, "relax": 20, "disarm": 80}
+    training_race.main([f"--table={race}", f"--cost={cost}"])
+    printed = capsys.readouterr().out
+    assert re.search(r"relax +yes +2 +20 .* 4.00 +0 ", printed)
+    assert re.search(r"disarm +yes +2 +80 .* 1.00 +0 ", printed)
 
 
 def test_the_rodeo_protocol_goes_on(tmp_path, capsys):

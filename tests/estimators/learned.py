@@ -46,6 +46,8 @@ def set_learned(model: tf_relax.RelaxModel, integers: bool = False, spread: floa
         if isinstance(state, tf_relax.surrogates.Stein):
             for variable in state.trainable_variables:
                 variable.assign(rng.standard_normal(variable.shape))
+        if getattr(state, "baseline_weight", None) is not None:
+            state.baseline_weight.assign(0.8)
         if hasattr(state, "alpha"):
             state.alpha.assign(-0.7)
         if isinstance(layer.prior, str) and layer.prior == "learned":

@@ -76,7 +76,7 @@ MUTATIONS = {
     "own sample in the mean of the others of RELAX": Mutation(rules, "if j != k]) / (len(x) - 1)", "]) / len(x)", TWO_SAMPLES),
     "z of the one antithetic sample with b of the other": Mutation(control_variate, "pairs = [[site.z,", "pairs = [[2 * site.logits - site.z,", PAIR),
     "score of the one antithetic sample with the signal of the other": Mutation(control_variate, "rules.relax(*sampled(site), signal[k]", "rules.relax(*sampled(site), signal[-1 - k]", PAIR),
-    "an antithetic sample as baseline": Mutation(control_variate, "self.against_others([", "rules.leave_one_out([", PAIR),
+    "an antithetic sample as baseline": Mutation(control_variate, "self.against_others(sites, [", "rules.leave_one_out([", PAIR),
     "scale of dc/dz forgotten": Mutation(surrogate_value, "h += site.state.scale * h_objective[k]", "h += h_objective[k]", REBAR),
     "sign of the objective in dc/dz": Mutation(surrogate_value, "h += site.state.scale * h_objective[k]", "h -= site.state.scale * h_objective[k]", REBAR),
     "sign of the network in dc/dz": Mutation(surrogate_value, "h += dr", "h -= dr", RELAX),

@@ -142,5 +142,45 @@ def test_whether_the_temperature_is_learned_is_yes_or_no(estimator):
         estimator(learn_temperature=0.3)
 
 
+@pytest.mark.parametrize(
+    ("estimator", "start"),
+    [
+        (Rebar(num_samples=2), 0.0),
+        (Relax(num_samples=3), 0.0),
+        (Relax(num_samples=2, surrogate="network"), 1.0),
+        (Dlax(num_samples=2), 1.0),
+        (Relax(), None),
+        (Relax(num_samples=2, coupling="antithetic"), None),
+    ],
+    ids=repr,
+)
+def test_weight_of_the_other_samples(estimator, start):
+    """It starts where nothing else takes the mean off the objective, and learns from there."""
+    model = relax_model(estimator=estimator)
+    weight = model.estimator_state["code"].baseline_weight
+    if start is None:
+        assert weight is None
+        return
+    assert float(weight.numpy()) == start
+    assert_all_change(model, [weight])
+
+
+def test_the_weight_descends_the_variance():
+    """The variance is quadratic in it: a central difference is its derivative."""
+    model = relax_model(estimator=Rebar(num_samples=2))
+    weight = model.estimator_state["code"].baseline_weight
+    noise = [np.random.default_rng(0).logistic(size=(2, 8, 4)).astype("float32")]
+
+    def at(value):
+        weight.assign(value)
+        found = model.differentiate(X, Y, noise=noise)
+        by_path = {v.path: g for v, g in zip(found.variables, found.gradients, strict=True)}
+        return float(found.estimate.surrogate_loss), float(by_path[weight.path])
+
+    (low, _), (_, derivative), (high, _) = at(-0.1), at(0.4), at(0.9)
+    np.testing.assert_allclose(derivative, high - low, rtol=1e-4)
+    assert derivative > 0
+
+
 def test_the_network_beside_the_objective_is_small():
     assert [one.units for one in Sum().surrogates if isinstance(one, Network)] == [(50,)]

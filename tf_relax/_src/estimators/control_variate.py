@@ -38,7 +38,7 @@ class ControlVariate(SurrogateUser):
         num_samples: K samples (z_k, b_k), each with an evaluation of the objective. The estimate is
             their mean.
         coupling: how they depend on each other, see `SurrogateUser`. Independent ones hold
-            ``f(b_k) - c(z~_k)`` against the mean of the others.
+            ``f(b_k) - c(z~_k)`` against ``w`` times the mean of the others, ``w`` learned.
         num_conditional: M samples of ``z~ | b`` per sample, over which the terms in ``c`` are
             averaged. As z itself is one of ``z | b``, the coupled estimate averages over z and
             M - 1 others.
@@ -88,7 +88,7 @@ class ControlVariate(SurrogateUser):
         gradients: list[list[tf.Tensor]] = [[] for _ in passes]
         # The same site of every pass.
         for sites in zip(*[one.sites for one in passes], strict=True):
-            signal = self.against_others([signals[k][site] for k, site in enumerate(sites)])
+            signal = self.against_others(sites, [signals[k][site] for k, site in enumerate(sites)])
             for k, site in enumerate(sites):
                 g = rules.relax(*sampled(site), signal[k], pathwise[k][site])
                 gradients[k].append(g / len(passes))
@@ -150,7 +150,7 @@ class Relax(ControlVariate):
         scale: initial factor of the objective at relaxed samples; learned.
         coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
             of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
-            `"independent"` ones are each the others' baseline (leave-one-out).
+            `"independent"` ones are each the others' baseline, with a weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
             one is.
@@ -204,7 +204,7 @@ class Rebar(ControlVariate):
         scale: initial ``eta``; learned.
         coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
             of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
-            `"independent"` ones are each the others' baseline (leave-one-out).
+            `"independent"` ones are each the others' baseline, with a weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
             one is.

@@ -48,6 +48,7 @@ class Dlax(SurrogateUser):
     """
 
     needs: tuple[type, ...] = (Relaxed,)
+    takes_surrogate_off_first = False
 
     def estimate(self, passes: Passes) -> Estimate:
         surrogates: list[dict[Site, tuple[tf.Tensor, tf.Tensor]]] = []
@@ -72,7 +73,8 @@ class Dlax(SurrogateUser):
         h: Sequence[tf.Tensor],
     ) -> list[tf.Tensor]:
         """Returns the estimate of every sample at the site of its pass."""
-        terms = zip(sites, self.against_others(f), self.against_others(c), h, strict=True)
+        f, c = (self.against_others(sites, each) for each in (f, c))
+        terms = zip(sites, f, c, h, strict=True)
         return [rules.dlax(*sampled(site), *term) for site, *term in terms]
 
 
@@ -103,6 +105,7 @@ class Lax(Dlax):
     """
 
     needs = (Continuous, Relaxed)
+    takes_surrogate_off_first = True
 
     def _gradients(
         self,
@@ -111,6 +114,7 @@ class Lax(Dlax):
         c: Sequence[tf.Tensor],
         h: Sequence[tf.Tensor],
     ) -> list[tf.Tensor]:
-        signals = self.against_others([f_k - c_k for f_k, c_k in zip(f, c, strict=True)])
+        left = [f_k - c_k for f_k, c_k in zip(f, c, strict=True)]
+        signals = self.against_others(sites, left)
         terms = zip(sites, signals, h, strict=True)
         return [rules.lax(*sampled(site), *term) for site, *term in terms]

@@ -54,13 +54,16 @@ class SurrogateState(State):
         temperature: initial temperature t of `relax`; `None` takes the relaxation's.
         scale: initial factor of the objective.
         learn_temperature: whether the temperature is learned.
+        baseline_weight: first weight of the other samples' mean; `None` for no such baseline.
 
     Attributes:
         surrogate: ``r`` or `None`.
         scale: factor of the objective at relaxed samples, or `None` where that is no part of ``c``.
         log_temperature: logarithm of t, so that t stays positive; `None` where there is none.
+        baseline_weight: of the other samples' mean, `None` where there is none.
     """
 
+    baseline_weight: keras.Variable | None = None
     scale: keras.Variable | None = None
     log_temperature: keras.Variable | None = None
 
@@ -72,11 +75,13 @@ class SurrogateState(State):
         temperature: float | None,
         scale: float,
         learn_temperature: bool = True,
+        baseline_weight: float | None = None,
     ):
         super().__init__(layer)
         self.surrogate = surrogate
         self._shapes = layer.shapes
         self._learn_temperature = learn_temperature
+        self._initial_weight = baseline_weight
         self._initial_scale = scale if uses_objective else None
         initial = getattr(layer.relaxation, "initial_temperature", None)
         if temperature is not None and initial is not None:
@@ -89,6 +94,8 @@ class SurrogateState(State):
             self.log_temperature = adds("log_temperature", float(np.log(self._initial_temperature)))
         if self._initial_scale is not None:
             self.scale = self.learned("scale", self._initial_scale)
+        if self._initial_weight is not None:
+            self.baseline_weight = self.learned("baseline_weight", self._initial_weight)
         if self.surrogate is not None and not self.surrogate.built:
             self.surrogate.build(*self._shapes)
 

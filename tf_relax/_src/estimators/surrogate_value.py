@@ -30,7 +30,7 @@ class SurrogateUser(Estimator):
         scale: initial factor of the objective at relaxed samples; learned.
         num_samples: K samples, each with an evaluation of the objective and of ``c``. The estimate
             is their mean.
-        coupling: `"independent"` samples are each the others' baseline (leave-one-out).
+        coupling: `"independent"` samples are each the others' baseline, with a learned weight.
             `"antithetic"` ones depend on each other negatively, which lowers the variance of their
             mean; each summand is unbiased by itself, as it needs nothing but the distribution of
             its own sample. Baselines made of dependent samples would not be.
@@ -41,6 +41,9 @@ class SurrogateUser(Estimator):
         ValueError: for an unknown surrogate or coupling, a temperature that is not positive and
             finite, fewer than one sample, and a single sample that is to be antithetic.
     """
+
+    # What the others' mean is held against: what is left of f, or f itself.
+    takes_surrogate_off_first = True
 
     def __init__(
         self,
@@ -79,16 +82,31 @@ class SurrogateUser(Estimator):
         law: Law = layer.relaxation.law
         return law.antithetic(noises)
 
-    def against_others(self, signals: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns what multiplies the scores of the samples, of which none may depend on others."""
-        if len(signals) == 1 or self.coupling == "antithetic":
+    def against_others(
+        self, sites: Sequence[Site], signals: Sequence[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Returns what multiplies the scores of the samples, of which none may depend on others.
+
+        Args:
+            sites: the same site of every pass.
+            signals: ``f(b_k) - c(z~_k)``, or what else there is of each.
+        """
+        weight = sites[0].state.baseline_weight
+        if weight is None:
             return list(signals)
-        return rules.leave_one_out(signals)
+        others = rules.mean_of_others(signals)
+        return [own - weight * rest for own, rest in zip(signals, others, strict=True)]
+
+    def _baseline_weight(self, uses_objective: bool) -> float | None:
+        """Returns the first weight of the others' mean; none for samples without a baseline."""
+        if self.num_samples == 1 or self.coupling == "antithetic":
+            return None
+        # The objective at relaxed samples leaves little of f: the others would add their noise.
+        return 0.0 if uses_objective and self.takes_surrogate_off_first else 1.0
 
     def build(self, layer: StochasticLayer, relaxable: bool) -> SurrogateState:
-        start = (self.temperature, self.scale, self.learn_temperature)
         if self.surrogate is None:
-            return SurrogateState(layer, None, True, *start)
+            return self._state(layer, None, uses_objective=True)
         surrogate = surrogates.for_layer(self.surrogate, layer)
         if surrogate.needs_objective and not relaxable:
             raise ValueError(
@@ -98,7 +116,20 @@ class SurrogateUser(Estimator):
                 f"{type(self).__name__}(surrogate='network')."
             )
         uses_objective = surrogate.uses_objective and relaxable
-        return SurrogateState(layer, surrogate, uses_objective, *start)
+        return self._state(layer, surrogate, uses_objective)
+
+    def _state(
+        self, layer: StochasticLayer, surrogate: Surrogate | None, uses_objective: bool
+    ) -> SurrogateState:
+        return SurrogateState(
+            layer,
+            surrogate,
+            uses_objective,
+            self.temperature,
+            self.scale,
+            self.learn_temperature,
+            self._baseline_weight(uses_objective),
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {
