@@ -86,6 +86,7 @@ ESTIMATORS: dict[str, Estimator] = {
 
 # On 20 choices among ten categories: four evaluations of the objective each, or one if biased.
 CATEGORICAL: dict[str, Estimator] = {
+    "relax": Relax(),
     "relax, K = 2": Relax(num_samples=2),
     "relax, antithetic, K = 2": ESTIMATORS["relax, antithetic, K = 2"],
     "relax, objective, antithetic, K = 2": ESTIMATORS["relax, objective, antithetic, K = 2"],
@@ -149,9 +150,9 @@ def categories(mean_image: np.ndarray) -> tf_relax.RelaxModel:
     """Returns the autoencoder with 20 choices among ten categories."""
     inputs = keras.Input((len(mean_image),))
     x = keras.layers.Rescaling(1.0, offset=-mean_image)(inputs)
-    for _ in range(2):
-        x = keras.layers.Dense(200, "tanh")(x)
-    logits = keras.layers.Reshape((20, 10))(keras.layers.Dense(200)(x))
+    for k in (1, 2):
+        x = keras.layers.Dense(200, "tanh", name=f"encoder_{k}")(x)
+    logits = keras.layers.Reshape((20, 10))(keras.layers.Dense(200, name="logits")(x))
     x = tf_relax.layers.RelaxCategorical(prior="learned", name="code")(logits)
     x = keras.layers.Flatten()(x)
     for _ in range(2):

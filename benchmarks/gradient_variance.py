@@ -6,12 +6,14 @@
     python benchmarks/gradient_variance.py --data PATH --seeds 5 --estimators "relax" "disarm" \
         "arms, K = 3" "leave_one_out, K = 3" "double_cv, K = 3" "rodeo, K = 3"
 
-The nonlinear MNIST autoencoder (200 Bernoulli latents, dynamic binarisation, batches of 100) trains
-with relax. Then the model stays fixed: the surrogates of every contestant train for some thousand
-steps on fresh batches (those of relax go on, all others start anew), and each draws gradients of
-one batch, on which all is held fixed but the samples. The figure is the variance of the gradient of
-the mean loss, summed over the examples of a batch as the papers do (times batch^2), averaged over
-the weights of the encoder.
+    python benchmarks/gradient_variance.py --data PATH --model categories --seeds 3
+
+The nonlinear MNIST autoencoder (200 Bernoulli latents, or 20 choices among ten categories; dynamic
+binarisation, batches of 100) trains with relax. Then the model stays fixed: the surrogates of every
+contestant train for some thousand steps on fresh batches (those of relax go on, all others start
+anew), and each draws gradients of one batch, on which all is held fixed but the samples. The figure
+is the variance of the gradient of the mean loss, summed over the examples of a batch as the papers
+do (times batch^2), averaged over the weights of the encoder.
 """
 
 from __future__ import annotations
@@ -23,15 +25,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from contestants import BATCH, ESTIMATORS, batches, evaluations, load_images, model_for
+from contestants import BATCH, CONTESTANTS, batches, evaluations, load_images, model_for
 from tqdm import tqdm
 
 import tf_relax
 from tf_relax import audit
 from tf_relax._src.audit.moments import Moments
 from tf_relax.surrogates import is_surrogate_variable
-
-DEFAULT = [name for name, one in ESTIMATORS.items() if one.unbiased and "vimco" not in name]
 
 
 def encoder_variables(model: tf_relax.RelaxModel) -> set[str]:
@@ -75,24 +75,24 @@ def variances(model: tf_relax.RelaxModel, x: tf.Tensor, draws: int) -> tuple[flo
     return of_weights.mean_variance * BATCH**2, of_logits.mean_variance
 
 
-def trained_model(images: np.ndarray, seed: int, steps: int) -> tf_relax.RelaxModel:
+def trained_model(images: np.ndarray, kind: str, seed: int, steps: int) -> tf_relax.RelaxModel:
     """Returns the autoencoder after some steps with relax."""
-    model = model_for(ESTIMATORS["relax"], images.mean(axis=0), seed)
+    model = model_for(CONTESTANTS[kind]["relax"], images.mean(axis=0), seed, kind)
     model.fit(batches(images, seed), steps_per_epoch=steps, shuffle=False, verbose=0)
     return model
 
 
 def measure(
-    images: np.ndarray, seed: int, steps: int, surrogate_steps: int, draws: int, names: list[str]
+    images: np.ndarray, names: list[str], seed: int, arguments: argparse.Namespace
 ) -> dict[str, tuple[float, float]]:
     """Trains one model and measures all contestants on it."""
-    model = trained_model(images, seed, steps)
+    model = trained_model(images, arguments.model, seed, arguments.steps)
     x, _ = next(iter(batches(images, seed + 1000)))
     result = {}
     for name in tqdm(names, desc=f"seed {seed}"):
-        with model.using(ESTIMATORS[name]):
-            fit_surrogates(model, batches(images, seed + 1), surrogate_steps)
-            result[name] = variances(model, x, draws)
+        with model.using(CONTESTANTS[arguments.model][name]):
+            fit_surrogates(model, batches(images, seed + 1), arguments.surrogate_steps)
+            result[name] = variances(model, x, arguments.draws)
     return result
 
 
@@ -101,7 +101,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data", help="local copy of the data")
-    parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=DEFAULT)
+    parser.add_argument("--model", choices=CONTESTANTS, default="nonlinear", help="what it draws")
+    parser.add_argument("--estimators", nargs="+", help="all unbiased ones if not given")
     parser.add_argument("--steps", type=int, default=10_000, help="of training")
     parser.add_argument("--surrogate-steps", type=int, default=3_000, help="at the fixed model")
     parser.add_argument("--draws", type=int, default=500)
@@ -110,24 +111,22 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--audit", action="store_true", help="audit the trained model instead")
     arguments = parser.parse_args(argv)
 
+    all_of_them = CONTESTANTS[arguments.model]
+    unbiased = [k for k, one in all_of_them.items() if one.unbiased and "vimco" not in k]
+    names = arguments.estimators or unbiased
+    if unknown := set(names) - set(all_of_them):
+        parser.error(f"there are no estimators {sorted(unknown)} in {list(all_of_them)}")
     images = load_images(arguments.dataset, arguments.data)
     if arguments.audit:
-        model = trained_model(images, 0, arguments.steps)
+        model = trained_model(images, arguments.model, 0, arguments.steps)
         x, _ = next(iter(batches(images, 1000)))
-        contestants = {name: ESTIMATORS[name] for name in arguments.estimators}
+        contestants = {name: all_of_them[name] for name in names}
         report = audit(model, x, x, contestants, num_samples=arguments.draws)
         print(report)
         return report.to_dict()
-    result: dict[str, list[tuple[float, float]]] = {name: [] for name in arguments.estimators}
+    result: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        one = measure(
-            images,
-            seed,
-            arguments.steps,
-            arguments.surrogate_steps,
-            arguments.draws,
-            arguments.estimators,
-        )
+        one = measure(images, names, seed, arguments)
         for name, values in one.items():
             result[name].append(values)
             per_weight, per_logit = values
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )
     means = {name: np.mean(values, axis=0) for name, values in result.items()}
     for name, (per_weight, per_logit) in sorted(means.items(), key=lambda item: item[1][0]):
-        count = evaluations(ESTIMATORS[name])
+        count = evaluations(all_of_them[name])
         print(f"| {name} | {count} | {per_weight:.5g} | {per_logit:.4g} |")
     if "relax" in means:
         for other in ("disarm", "leave_one_out, K = 3"):
@@ -150,8 +149,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         for quieter, louder in itertools.pairwise(order):
             _compare(result, quieter, louder)
         _compare(result, f"arms, K = {samples}", f"leave_one_out, K = {samples}")
-    for four_evaluations in ("arms, K = 4", "rebar, K = 2"):
-        _compare(result, "rebar, antithetic, K = 2", four_evaluations)
+    for other in ("arms, K = 4", "rebar, K = 2", "leave_one_out, K = 4"):  # four evaluations
+        for pair in ("rebar, antithetic, K = 2", "relax, objective, antithetic, K = 2"):
+            _compare(result, pair, other)
     return result
 
 
