@@ -43,7 +43,7 @@ class Autoencoder:
         self.network = keras.Sequential(
             [
                 keras.Input((2 * latents + pixels,)),
-                *[dense(200, "relu"), dense(200, "relu"), dense(1, kernel_initializer="zeros")],
+                *[dense(50, "relu"), dense(1, kernel_initializer="zeros")],
             ]
         )
         self.prior = keras.Variable(np.zeros(latents, "float32"))

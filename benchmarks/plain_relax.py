@@ -31,8 +31,7 @@ class PlainRelax(keras.Model):
         self.network = keras.Sequential(
             [
                 keras.Input((pixels + 2 * latents,)),
-                dense(200, activation="relu"),
-                dense(200, activation="relu"),
+                dense(50, activation="relu"),
                 dense(1, kernel_initializer="zeros"),
             ]
         )

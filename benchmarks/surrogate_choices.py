@@ -28,7 +28,7 @@ from tf_relax.surrogates import Network, Objective, Sum
 
 # label -> (surrogate, temperature, scale)
 CHOICES: dict[str, tuple[Any, float, float]] = {
-    "default: sum, (200, 200), t = 0.1, scale 1": (None, 0.1, 1.0),
+    "default: sum, (50,), t = 0.1, scale 1": (None, 0.1, 1.0),
     "t = 0.02": (None, 0.02, 1.0),
     "t = 0.05": (None, 0.05, 1.0),
     "t = 0.2": (None, 0.2, 1.0),
@@ -36,7 +36,7 @@ CHOICES: dict[str, tuple[Any, float, float]] = {
     "t = 1": (None, 1.0, 1.0),
     "scale 0.5": (None, 0.1, 0.5),
     "scale 0.9": (None, 0.1, 0.9),
-    "sum, network (50,)": ((50,), 0.1, 1.0),
+    "sum, network (200, 200)": ((200, 200), 0.1, 1.0),
     "sum, network (200,)": ((200,), 0.1, 1.0),
     "sum, network (400, 400)": ((400, 400), 0.1, 1.0),
     "objective": ("objective", 0.1, 1.0),
@@ -48,7 +48,7 @@ def surrogate_of(kind: Any) -> tf_relax.surrogates.Surrogate:
     """Returns a new surrogate."""
     if isinstance(kind, str):
         return tf_relax.surrogates.get(kind)
-    return Sum([Objective(), Network() if kind is None else Network(kind)])
+    return Sum() if kind is None else Sum([Objective(), Network(kind)])
 
 
 def with_surrogate(

@@ -76,6 +76,15 @@ def test_gradient_variance():
         assert relax[0] < loo[0]
 
 
+def test_cheaper_pairs():
+    import cheaper_pairs
+
+    found = cheaper_pairs.main(["--dataset=digits", "--steps=20", "--draws=50"])
+    assert np.isfinite(list(found.values())).all()
+    assert found["antithetic pair (4)"] < found["second sample hard only (3)"]
+    assert found["second sample hard only (3)"] < found["one sample (2 evaluations)"]
+
+
 def test_surrogate_choices():
     import surrogate_choices
 
