@@ -95,7 +95,8 @@ CATEGORICAL: dict[str, Estimator] = {
     "gumbel_straight_through": GumbelStraightThrough(),
     "reinmax": ReinMax(),
 }
-CONTESTANTS = {"nonlinear": ESTIMATORS, "categories": CATEGORICAL}
+STICKS = {name: one for name, one in CATEGORICAL.items() if not isinstance(one, SbCarms | ReinMax)}
+CONTESTANTS = {"nonlinear": ESTIMATORS, "categories": CATEGORICAL, "sticks": STICKS}
 
 
 def evaluations(estimator: Estimator) -> int:
@@ -138,22 +139,38 @@ def model_for(
         estimator: that it is compiled with.
         mean_image: that the decoder starts at.
         seed: of weights and noise.
-        kind: `"nonlinear"` has 200 Bernoulli latents, `"categories"` 20 choices among ten.
+        kind: `"nonlinear"` has 200 Bernoulli latents, `"categories"` 20 choices among ten, and
+            `"sticks"` the same choices, of the same probabilities, by stick-breaking.
     """
     keras.utils.set_random_seed(seed)
-    made = categories(mean_image) if kind == "categories" else binary_vae.build(kind, mean_image)
+    if kind in ("categories", "sticks"):
+        made = categories(mean_image, sticks=kind == "sticks")
+    else:
+        made = binary_vae.build(kind, mean_image)
     compile_for(made, estimator)
     return made
 
 
-def categories(mean_image: np.ndarray) -> tf_relax.RelaxModel:
+class ToSticks(keras.layers.Layer):
+    """Logits of the sticks of categories: ``a_k - logsumexp_{j > k} a_j``."""
+
+    def call(self, logits: tf.Tensor) -> tf.Tensor:
+        rest = tf.math.cumulative_logsumexp(logits, axis=-1, exclusive=True, reverse=True)
+        return (logits - rest)[..., :-1]
+
+
+def categories(mean_image: np.ndarray, sticks: bool = False) -> tf_relax.RelaxModel:
     """Returns the autoencoder with 20 choices among ten categories."""
     inputs = keras.Input((len(mean_image),))
     x = keras.layers.Rescaling(1.0, offset=-mean_image)(inputs)
     for k in (1, 2):
         x = keras.layers.Dense(200, "tanh", name=f"encoder_{k}")(x)
     logits = keras.layers.Reshape((20, 10))(keras.layers.Dense(200, name="logits")(x))
-    x = tf_relax.layers.RelaxCategorical(prior="learned", name="code")(logits)
+    if sticks:
+        code = tf_relax.layers.RelaxCategorical("stick_breaking", prior="learned", name="code")
+        x = code(ToSticks()(logits))
+    else:
+        x = tf_relax.layers.RelaxCategorical(prior="learned", name="code")(logits)
     x = keras.layers.Flatten()(x)
     for _ in range(2):
         x = keras.layers.Dense(200, "tanh")(x)
