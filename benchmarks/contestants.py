@@ -69,6 +69,12 @@ ESTIMATORS: dict[str, Estimator] = {
     "relax, objective, antithetic, K = 2, fixed temperature": Relax(
         surrogate="objective", num_samples=2, coupling="antithetic", learn_temperature=False
     ),
+    **{
+        f"rebar, antithetic, K = 2, t = {t} fixed": Rebar(
+            num_samples=2, coupling="antithetic", temperature=t, learn_temperature=False
+        )
+        for t in (0.15, 0.2, 0.3)
+    },
     "rebar, antithetic, K = 3": Rebar(num_samples=3, coupling="antithetic"),
     "disarm": Disarm(),
     "arms, K = 3": Arms(3),
