@@ -53,6 +53,12 @@ ESTIMATORS: dict[str, Estimator] = {
     "relax, K = 2": Relax(num_samples=2),
     "relax, M = 2": Relax(num_conditional=2),
     "relax, antithetic, K = 2": Relax(num_samples=2, coupling="antithetic"),
+    "rebar, M = 2": Rebar(num_conditional=2),
+    "rebar, M = 3": Rebar(num_conditional=3),
+    "rebar, antithetic, M = 2": Rebar(num_conditional=2, coupling="antithetic"),
+    "rebar, antithetic, M = 3": Rebar(num_conditional=3, coupling="antithetic"),
+    "rebar, antithetic, M = 4": Rebar(num_conditional=4, coupling="antithetic"),
+    "rebar, antithetic, K = M = 2": Rebar(num_samples=2, num_conditional=2, coupling="antithetic"),
     "rebar, K = 2": Rebar(num_samples=2),
     "rebar, antithetic, K = 2": Rebar(num_samples=2, coupling="antithetic"),
     "rebar, antithetic, K = 2, t = .3": Rebar(

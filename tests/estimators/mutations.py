@@ -55,6 +55,7 @@ class Mutation(NamedTuple):
 RELAX, UNCOUPLED, REBAR, DLAX = e.Relax(), e.Relax(coupled=False), e.Rebar(), e.Dlax()
 TWO_Z, TWO_SAMPLES = e.Relax(num_conditional=2), e.Relax(num_samples=2)
 PAIR = e.Relax(num_samples=2, coupling="antithetic")
+PAIR_OF_Z = e.Relax(num_conditional=2, coupling="antithetic")
 LOO, DOUBLE_CV, RODEO, RODEO_3 = e.LeaveOneOut(3), e.DoubleCV(), e.Rodeo(), e.Rodeo(3)
 MOVING, LEARNED, NVIL = e.Reinforce("moving_average"), e.Reinforce("learned"), e.Nvil()
 ARMS, VIMCO, EXACT = e.Arms(3), e.Vimco(), e.Exact()
@@ -72,9 +73,10 @@ MUTATIONS = {
     "several z~ summed in c": Mutation(control_variate, "c_mean[k] / count", "c_mean[k]", TWO_Z),
     "several z~ summed in dc": Mutation(control_variate, "path_mean[k] / count", "path_mean[k]", TWO_Z),
     "derivative of z~ at z": Mutation(control_variate, "draw._replace(z=z[k])", "draw", TWO_Z),
+    "z beside antithetic samples of z given b": Mutation(control_variate, "[*own[k], *site.z_tildes][m]", "[site.z, 2 * site.logits - site.z][m]", PAIR_OF_Z),
     "several samples summed": Mutation(control_variate, "g / len(passes)", "g", TWO_SAMPLES),
     "own sample in the mean of the others of RELAX": Mutation(rules, "if j != k]) / (len(x) - 1)", "]) / len(x)", TWO_SAMPLES),
-    "z of the one antithetic sample with b of the other": Mutation(control_variate, "pairs = [[site.z,", "pairs = [[2 * site.logits - site.z,", PAIR),
+    "z of the one antithetic sample with b of the other": Mutation(control_variate, "own = [[site.z]", "own = [[2 * site.logits - site.z]", PAIR),
     "score of the one antithetic sample with the signal of the other": Mutation(control_variate, "rules.relax(*sampled(site), signal[k]", "rules.relax(*sampled(site), signal[-1 - k]", PAIR),
     "an antithetic sample as baseline": Mutation(control_variate, "self.against_others(sites, [", "rules.leave_one_out([", PAIR),
     "scale of dc/dz forgotten": Mutation(surrogate_value, "h += site.state.scale * h_objective[k]", "h += h_objective[k]", REBAR),

@@ -70,7 +70,7 @@ def bias(mutation):
     estimator = getattr(tf_relax.estimators, type(given).__name__)(**given.get_config())
     ways = {type(row.estimator).__name__: row.one_unit for row in reversed(ROWS)}
     antithetic = getattr(estimator, "coupling", None) == "antithetic"
-    way = REFLECTED if antithetic else ways[type(estimator).__name__]
+    way = REFLECTED if antithetic and estimator.num_samples > 1 else ways[type(estimator).__name__]
     samples = mutation.importance_samples
     row = Row(estimator, way, None, importance_samples=samples)
     model = normal_unit() if mutation.on_normal else unit(mutation.units, mutation.kl)

@@ -66,7 +66,8 @@ ROWS = [
         ValueError,
         (
             "Rebar: coupling='antithetic' makes samples depend on each other, and num_samples=1 "
-            "makes one. Use num_samples=2 or more, or coupling='independent'."
+            "makes one. Use num_samples=2 or more, with Relax and Rebar also num_conditional=2, or "
+            "coupling='independent'."
         ),
     ),
     Row(

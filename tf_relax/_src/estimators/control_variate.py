@@ -41,7 +41,7 @@ class ControlVariate(SurrogateUser):
             ``f(b_k) - c(z~_k)`` against ``w`` times the mean of the others, ``w`` learned.
         num_conditional: M samples of ``z~ | b`` per sample, over which the terms in ``c`` are
             averaged. As z itself is one of ``z | b``, the coupled estimate averages over z and
-            M - 1 others.
+            M - 1 others, or over M antithetic ones.
         surrogate: what ``c`` is made of; see `SurrogateUser`.
         temperature: initial temperature of `relax`; `None` takes the relaxation's.
         scale: initial factor of the objective at relaxed samples.
@@ -64,16 +64,19 @@ class ControlVariate(SurrogateUser):
         coupling: str,
         learn_temperature: bool,
     ):
+        check_count(type(self).__name__, "num_conditional", num_conditional)
+        self.num_conditional = num_conditional
         super().__init__(surrogate, temperature, scale, num_samples, coupling, learn_temperature)
         if not isinstance(coupled, bool):
             raise ValueError(
                 f"{type(self).__name__}: `coupled` must be True or False. Received: {coupled!r}. "
                 "Other arguments go by name, such as surrogate=..."
             )
-        check_count(type(self).__name__, "num_conditional", num_conditional)
         self.coupled = coupled
-        self.num_conditional = num_conditional
-        self.num_z_tildes = num_conditional - coupled  # coupled, z is one of them
+        # Coupled, z is one of the samples of z | b, unless those are to depend on each other.
+        dependent = coupling == "antithetic" and num_conditional > 1
+        self.z_is_one = coupled and not dependent
+        self.num_z_tildes = num_conditional - self.z_is_one
 
     def estimate(self, passes: Passes) -> Estimate:
         signals: list[dict[Site, tf.Tensor]] = []
@@ -99,10 +102,10 @@ class ControlVariate(SurrogateUser):
         c_mean = [tf.zeros((1,), site.z.dtype) for site in level]
         path_mean = [tf.zeros_like(site.logits) for site in level]
         if self.coupled:
-            # z~ = z in value, hence also c(z~) = c(z) and h(z~) = h(z).
-            pairs = [[site.z, *site.z_tildes] for site in level]
+            # z = z~ in value, hence also c(z) = c(z~) and h(z) = h(z~).
+            own = [[site.z] if self.z_is_one else [] for site in level]
             for m in range(self.num_conditional):
-                z = [each[m] for each in pairs]
+                z = [[*own[k], *site.z_tildes][m] for k, site in enumerate(level)]
                 c, h = surrogate_and_derivative(one, level, z)
                 for k, site in enumerate(level):
                     relaxation, a, draw = sampled(site)
@@ -141,15 +144,17 @@ class Relax(ControlVariate):
         coupled: whether z~ shares its noise with (z, b). The coupled estimator evaluates the
             surrogate once instead of twice, at practically the same variance.
         num_samples: samples (z, b) per step, of which the estimate is the mean.
-        num_conditional: samples of ``z~ | b`` per sample, over which ``c`` is averaged.
+        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Most of the
+            noise is theirs, and each costs one evaluation of ``c`` alone.
         surrogate: what ``c`` is made of: `"sum"` (the objective at relaxed samples plus a network),
             `"objective"`, `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. An
             object serves the first layer that it is used for, further ones get copies.
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
-        coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
-            of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
+        coupling: `"antithetic"` samples, of both kinds, depend on each other negatively, which
+            lowers the variance of their mean: two are made of noise and its reflection, more by a
+            Dirichlet copula.
             `"independent"` ones are each the others' baseline, with a weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
@@ -198,12 +203,14 @@ class Rebar(ControlVariate):
     Args:
         coupled: whether z~ shares its noise with (z, b), as in the paper.
         num_samples: samples (z, b) per step, of which the estimate is the mean.
-        num_conditional: samples of ``z~ | b`` per sample, over which ``c`` is averaged.
+        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Most of the
+            noise is theirs, and each costs one evaluation of ``c`` alone.
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial ``eta``; learned.
-        coupling: `"antithetic"` samples depend on each other negatively, which lowers the variance
-            of their mean: two are made of noise and its reflection, more by a Dirichlet copula.
+        coupling: `"antithetic"` samples, of both kinds, depend on each other negatively, which
+            lowers the variance of their mean: two are made of noise and its reflection, more by a
+            Dirichlet copula.
             `"independent"` ones are each the others' baseline, with a weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial

@@ -180,6 +180,12 @@ class Estimator(abc.ABC):
         """Maps independent noise tensors of a site to those that its samples are made of."""
         return noises
 
+    def couple_conditional(
+        self, layer: StochasticLayer, noises: list[tf.Tensor]
+    ) -> list[tf.Tensor]:
+        """Does what `couple` does for the samples of `z | b` of one pass."""
+        return noises
+
     def output(self, site: Site) -> tf.Tensor:
         """Returns what the layer gives to the rest of the model: by default the hard sample."""
         return tf.stop_gradient(site.layer.as_output(site.draw))

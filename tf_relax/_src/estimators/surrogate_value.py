@@ -44,6 +44,7 @@ class SurrogateUser(Estimator):
 
     # What the others' mean is held against: what is left of f, or f itself.
     takes_surrogate_off_first = True
+    num_conditional = 1
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class SurrogateUser(Estimator):
             )
         self.scale = scale
         check_count(type(self).__name__, "num_samples", num_samples)
-        check_coupling(type(self).__name__, coupling, num_samples)
+        check_coupling(type(self).__name__, coupling, num_samples * self.num_conditional)
         self.num_samples = self.num_passes = self.num_noises = num_samples
         self.coupling = coupling
         if not isinstance(learn_temperature, bool):
@@ -76,6 +77,11 @@ class SurrogateUser(Estimator):
 
     def couple(
         self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
+    ) -> list[tf.Tensor]:
+        return self.couple_conditional(layer, noises)
+
+    def couple_conditional(
+        self, layer: StochasticLayer, noises: list[tf.Tensor]
     ) -> list[tf.Tensor]:
         if self.coupling == "independent":
             return noises
@@ -159,7 +165,8 @@ def check_coupling(owner: str, coupling: str, num_samples: int) -> None:
     if coupling == "antithetic" and num_samples == 1:
         raise ValueError(
             f"{owner}: coupling='antithetic' makes samples depend on each other, and num_samples=1 "
-            "makes one. Use num_samples=2 or more, or coupling='independent'."
+            "makes one. Use num_samples=2 or more, with Relax and Rebar also num_conditional=2, or "
+            "coupling='independent'."
         )
 
 

@@ -25,6 +25,7 @@ class Record(Handler):
         num_passes: for how many passes to draw the noise of z~.
         couple: maps the independent noise tensors of a layer's site, given its logits, to dependent
             ones.
+        couple_conditional: the same for the noise of the z~ of one pass.
         noise: one tensor per site, in the order of the calls, instead of fresh noise,
             `[batch, *event]` or, for several, `[num_noises, batch, *event]`.
         conditional_noise: the same for `z~`.
@@ -41,6 +42,8 @@ class Record(Handler):
         num_conditional: Callable[[StochasticLayer], int] = lambda layer: 0,
         num_passes: int = 1,
         couple: Callable[[StochasticLayer, list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
+        | None = None,
+        couple_conditional: Callable[[StochasticLayer, list[tf.Tensor]], list[tf.Tensor]]
         | None = None,
         noise: Sequence[tf.Tensor] | None = None,
         conditional_noise: Sequence[tf.Tensor] | None = None,
@@ -59,6 +62,7 @@ class Record(Handler):
         self._num_conditional = num_conditional
         self._num_passes = num_passes
         self._couple = couple
+        self._couple_conditional = couple_conditional
         self._noise = _one_per_call(noise)
         self._conditional_noise = _one_per_call(conditional_noise)
 
@@ -102,6 +106,10 @@ class Record(Handler):
         if num_conditional:
             count = num_conditional * self._num_passes
             tildes = self._draw_noise(self._conditional_noise, count, layer, logits)
+            if self._couple_conditional is not None:
+                of_passes = range(0, count, num_conditional)
+                groups = [tildes[k : k + num_conditional] for k in of_passes]
+                tildes = [x for group in groups for x in self._couple_conditional(layer, group)]
             site.conditional_noises = tildes
             site.z_tildes = site.conditional(tildes[:num_conditional])
         if self._output is None:

@@ -60,6 +60,9 @@ class Step:
             num_conditional=lambda layer: estimator.part(layer).num_z_tildes,
             num_passes=count,
             couple=lambda layer, noises, a: estimator.part(layer).couple(layer, noises, a),
+            couple_conditional=lambda layer, noises: estimator.part(layer).couple_conditional(
+                layer, noises
+            ),
             noise=noise,
             conditional_noise=conditional_noise,
             divergence=self.divergence,
