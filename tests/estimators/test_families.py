@@ -110,10 +110,11 @@ def test_relax(family, coupled, options, request, seed):
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_antithetic_relax(family, request, seed):
-    """Two samples of every family of noise and its reflection."""
+@pytest.mark.parametrize("count", ["num_samples", "num_conditional"])
+def test_antithetic_relax(count, family, request, seed):
+    """Two samples, or two of z given b, of every family: of noise and its reflection."""
     logits = tf.constant(np.random.default_rng(3).normal(size=(1, *family.event)))
-    model = model_of(family, Relax(num_samples=2, coupling="antithetic"))
+    model = model_of(family, Relax(coupling="antithetic", **{count: 2}))
     model.get_layer("layer").seed_generator.state.assign([seed, 7])
     scores, mean = z_scores(model, logits)
     assert np.abs(scores).max() <= limit(request)

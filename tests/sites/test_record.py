@@ -357,3 +357,21 @@ def test_depends_on():
 
     result = [bool(value) for value in check(tf.zeros(2), tf.zeros(2))]
     assert result == [True, False, True, False, True, True, False]
+
+
+def test_antithetic_samples_of_z_given_b():
+    """Those of every pass are made of noise and its reflection, and z is none of them."""
+    inputs = keras.Input((3,))
+    code = RelaxBernoulli(name="code")(keras.layers.Dense(4)(inputs))
+    model = RelaxModel(inputs, keras.layers.Dense(2)(code))
+    estimator = Relax(num_samples=2, num_conditional=2, coupling="antithetic")
+    model.compile("sgd", "mse", estimator=estimator)
+    site = model.differentiate(np.ones((5, 3)), np.ones((5, 2))).sites[0]
+    first, mirrored, second, mirrored_too = site.conditional_noises
+    np.testing.assert_array_equal(first, -mirrored)
+    np.testing.assert_array_equal(second, -mirrored_too)
+    assert not np.array_equal(first, second)
+    assert len(site.z_tildes) == 2
+    for z_tilde in site.z_tildes:
+        np.testing.assert_array_equal(z_tilde > 0, site.z > 0)
+        assert not np.any(np.isclose(z_tilde, site.z))
