@@ -144,8 +144,8 @@ class Relax(ControlVariate):
         coupled: whether z~ shares its noise with (z, b). The coupled estimator evaluates the
             surrogate once instead of twice, at practically the same variance.
         num_samples: samples (z, b) per step, of which the estimate is the mean.
-        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Most of the
-            noise is theirs, and each costs one evaluation of ``c`` alone.
+        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Each costs
+            one evaluation of ``c`` alone, and for bits most of the noise is theirs.
         surrogate: what ``c`` is made of: `"sum"` (the objective at relaxed samples plus a network),
             `"objective"`, `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. An
             object serves the first layer that it is used for, further ones get copies.
@@ -203,8 +203,8 @@ class Rebar(ControlVariate):
     Args:
         coupled: whether z~ shares its noise with (z, b), as in the paper.
         num_samples: samples (z, b) per step, of which the estimate is the mean.
-        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Most of the
-            noise is theirs, and each costs one evaluation of ``c`` alone.
+        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Each costs
+            one evaluation of ``c`` alone, and for bits most of the noise is theirs.
         temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial ``eta``; learned.
