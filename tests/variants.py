@@ -79,7 +79,7 @@ SLOW: dict[str, list[str]] = {
         "arborescence"
     ],
     "examples/test_jigsaw.py::test_main": ["dlax"],
-    "layers/test_families.py::test_sampled_divergence_in_expectation": ["uniform|logits"],
+    "layers/test_family_divergences.py::test_sampled_divergence_in_expectation": ["uniform|logits"],
     "layers/test_families.py::test_trains_and_is_saved_with_its_model": [
         "stick_breaking|top_2|gumbel",
         "adjacency|arborescence|sparse",
