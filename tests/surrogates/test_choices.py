@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+import tf_relax
 from tests.surrogates.models import OfLogits, X, Y, assert_all_change, critic, fit, relax_model
 from tf_relax import RelaxModel, estimators, surrogates
-from tf_relax.estimators import Dlax, Nvil, Rebar, Relax
+from tf_relax.estimators import Dlax, LeaveOneOut, Nvil, Rebar, Relax
 from tf_relax.layers import RelaxBernoulli
 from tf_relax.losses import BernoulliNLL
 from tf_relax.surrogates import KerasModel, Network, Objective, Sum, Surrogate
@@ -163,6 +164,29 @@ def test_weight_of_the_other_samples(estimator, start):
         return
     assert float(weight.numpy()) == start
     assert_all_change(model, [weight])
+
+
+def test_a_black_box_beside_the_objective_keeps_all_of_the_others():
+    inputs = keras.Input((3,))
+    code = RelaxBernoulli(name="code")(keras.layers.Dense(4)(inputs))
+    model = RelaxModel(inputs, [keras.layers.Dense(2)(code), keras.layers.Dense(2)(code)])
+    black_box = tf_relax.losses.BlackBox(lambda y_true, y_pred: 100 + y_pred[:, 0])
+    model.compile("sgd", ["mse", black_box], estimator=Relax(num_samples=2))
+    state = model.estimator_state["code"]
+    assert state.scale is not None
+    assert float(state.baseline_weight.numpy()) == 1
+
+
+def test_all_of_the_others_is_leave_one_out():
+    """With a network that is zero yet, as it starts."""
+    noise = [np.random.default_rng(0).logistic(size=(2, 8, 4)).astype("float32")]
+    gradients = []
+    for estimator in (Relax(num_samples=2, surrogate="network"), LeaveOneOut(2)):
+        keras.utils.set_random_seed(0)
+        model = relax_model(estimator=estimator)
+        gradients.append(model.differentiate(X, Y, noise=noise).logit_gradients[0])
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+    assert np.abs(gradients[0]).max() > 0.01
 
 
 def test_the_weight_descends_the_variance():

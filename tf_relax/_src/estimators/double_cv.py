@@ -15,6 +15,7 @@ from tf_relax._src.estimators.estimator import (
 )
 from tf_relax._src.estimators.leave_one_out import IndependentSamples
 from tf_relax._src.estimators.state import State
+from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.relaxations import BinaryUnits
 from tf_relax._src.sites.layer import StochasticLayer
 
@@ -54,7 +55,7 @@ class DoubleCV(IndependentSamples):
 
     needs_differentiable_objective = True
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> LinearState:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> LinearState:
         return LinearState(layer)
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -190,7 +190,7 @@ class Estimator(abc.ABC):
         """Returns what the layer gives to the rest of the model: by default the hard sample."""
         return tf.stop_gradient(site.layer.as_output(site.draw))
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> keras.Layer:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> keras.Layer:
         """Returns what is learned for a stochastic layer, as a Keras layer: by default nothing.
 
         `surrogate_loss` trains its trainable variables. All of them exist once the compiled model
@@ -199,7 +199,8 @@ class Estimator(abc.ABC):
         Args:
             layer: the stochastic layer, built: it has a `name`, a `relaxation`, a `noise_dtype` and
                 `shapes`.
-            relaxable: whether any part of the objective can be evaluated at relaxed samples of it.
+            relaxable: how much of the objective can be evaluated at relaxed samples of it; true if
+                any part can.
 
         Raises:
             ValueError: if the estimator cannot work with that.

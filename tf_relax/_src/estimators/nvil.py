@@ -11,6 +11,7 @@ from tf_relax._src import rules, surrogates
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Passes, sampled
 from tf_relax._src.estimators.score_function import check_decay, learned_baseline
 from tf_relax._src.estimators.state import BaselineState
+from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.sites.layer import StochasticLayer
 from tf_relax._src.surrogates import Surrogate
 
@@ -54,7 +55,7 @@ class Nvil(Estimator):
         self.unbiased = not normalize
         self.surrogate = surrogates.checked(surrogate)
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> BaselineState:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> BaselineState:
         return BaselineState(layer, surrogates.for_layer(self.surrogate, layer), moments=2)
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -11,6 +11,7 @@ from tf_relax._src import rules
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Passes
 from tf_relax._src.estimators.score_function import check_decay
 from tf_relax._src.estimators.state import BaselineState
+from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.relaxations import Rejection
 from tf_relax._src.sites import Site
 from tf_relax._src.sites.layer import StochasticLayer
@@ -46,7 +47,7 @@ class RejectionReparameterization(Estimator):
         check_decay("RejectionReparameterization", decay)
         self.decay = decay
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> BaselineState:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> BaselineState:
         return BaselineState(layer, moments=1)
 
     def output(self, site: Site) -> tf.Tensor:

@@ -16,6 +16,7 @@ from tf_relax._src.estimators.estimator import (
     score,
 )
 from tf_relax._src.estimators.leave_one_out import IndependentSamples
+from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.relaxations import BinaryUnits
 from tf_relax._src.sites import Site
 from tf_relax._src.sites.layer import StochasticLayer
@@ -54,7 +55,7 @@ class Rodeo(IndependentSamples):
 
     needs_differentiable_objective = True
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> Stein:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> Stein:
         return Stein(name=layer.name, dtype=layer.noise_dtype)
 
     def estimate(self, passes: Passes) -> Estimate:

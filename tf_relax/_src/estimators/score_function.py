@@ -12,6 +12,7 @@ from tf_relax._src import rules, surrogates
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Pass, Passes, sampled
 from tf_relax._src.estimators.state import BaselineState
 from tf_relax._src.estimators.surrogate_value import check_blind, network_value
+from tf_relax._src.losses.relaxable import Relaxable
 from tf_relax._src.sites import Site
 from tf_relax._src.sites.layer import StochasticLayer
 from tf_relax._src.surrogates import Surrogate
@@ -61,7 +62,7 @@ class Reinforce(Estimator):
         self.decay = decay
         self.surrogate = surrogates.checked(surrogate)
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> BaselineState:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> BaselineState:
         if self.baseline == LEARNED:
             return BaselineState(layer, surrogates.for_layer(self.surrogate, layer))
         return BaselineState(layer, moments=int(self.baseline == MOVING_AVERAGE))

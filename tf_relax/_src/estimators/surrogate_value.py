@@ -103,16 +103,18 @@ class SurrogateUser(Estimator):
         others = rules.mean_of_others(signals)
         return [own - weight * rest for own, rest in zip(signals, others, strict=True)]
 
-    def _baseline_weight(self, uses_objective: bool) -> float | None:
+    def _baseline_weight(self, uses_objective: bool, relaxable: Relaxable) -> float | None:
         """Returns the first weight of the others' mean; none for samples without a baseline."""
         if self.num_samples == 1 or self.coupling == "antithetic":
             return None
-        # The objective at relaxed samples leaves little of f: the others would add their noise.
-        return 0.0 if uses_objective and self.takes_surrogate_off_first else 1.0
+        # The objective at relaxed samples leaves little of f: the others would add their noise. But
+        # of a black box beside it, all is left.
+        whole = uses_objective and relaxable is not Relaxable.PART
+        return 0.0 if whole and self.takes_surrogate_off_first else 1.0
 
-    def build(self, layer: StochasticLayer, relaxable: bool) -> SurrogateState:
+    def build(self, layer: StochasticLayer, relaxable: Relaxable) -> SurrogateState:
         if self.surrogate is None:
-            return self._state(layer, None, uses_objective=True)
+            return self._state(layer, None, True, relaxable)
         surrogate = surrogates.for_layer(self.surrogate, layer)
         if surrogate.needs_objective and not relaxable:
             raise ValueError(
@@ -121,11 +123,15 @@ class SurrogateUser(Estimator):
                 "none: the objective is a BlackBox, or the samples are indices. Use "
                 f"{type(self).__name__}(surrogate='network')."
             )
-        uses_objective = surrogate.uses_objective and relaxable
-        return self._state(layer, surrogate, uses_objective)
+        uses_objective = surrogate.uses_objective and bool(relaxable)
+        return self._state(layer, surrogate, uses_objective, relaxable)
 
     def _state(
-        self, layer: StochasticLayer, surrogate: Surrogate | None, uses_objective: bool
+        self,
+        layer: StochasticLayer,
+        surrogate: Surrogate | None,
+        uses_objective: bool,
+        relaxable: Relaxable,
     ) -> SurrogateState:
         return SurrogateState(
             layer,
@@ -134,7 +140,7 @@ class SurrogateUser(Estimator):
             self.temperature,
             self.scale,
             self.learn_temperature,
-            self._baseline_weight(uses_objective),
+            self._baseline_weight(uses_objective, relaxable),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -17,11 +17,16 @@ class Relaxable(enum.Enum):
 
     >>> Relaxable.of(["mse", BlackBox(lambda y_true, y_pred: y_pred[:, 0])])
     <Relaxable.PART: 'part'>
+    >>> bool(Relaxable.NOTHING)
+    False
     """
 
     NOTHING = "nothing"
     PART = "part"
     ALL = "all"
+
+    def __bool__(self) -> bool:
+        return self is not Relaxable.NOTHING
 
     @classmethod
     def of(cls, loss: Any) -> Relaxable:

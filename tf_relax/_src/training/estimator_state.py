@@ -68,8 +68,8 @@ class EstimatorState(keras.layers.Layer):
         for layer in layers:
             if layer in self.by_layer or not layer.built:
                 continue
-            can_be_relaxed = layer.relaxable and relaxable is not Relaxable.NOTHING
-            state = estimator.part(layer).build(layer, can_be_relaxed)
+            of_layer = relaxable if layer.relaxable else Relaxable.NOTHING
+            state = estimator.part(layer).build(layer, of_layer)
             if not state.built:
                 state.build(None)
             mark_surrogate_variables(state.variables)
