@@ -1,14 +1,14 @@
 """RELAX and REBAR here against those of storchastic: the same autoencoder, side by side.
 
-    python -m venv peer && peer/bin/pip install storchastic numpy
+    python -m venv peer && peer/bin/pip install storchastic torch numpy
     python benchmarks/against_storchastic.py --peer peer/bin/python
 
-784 pixels, two tanh layers of 200 units on either side, 200 Bernoulli latents with a uniform prior,
-batches of 100, Adam at 1e-3. RELAX has a network of 50 units as its surrogate on both sides, which
-is what `in_dim=` makes there (`rebar=True` with a network fails there with several examples); REBAR
-the objective at relaxed samples. Both use all cores, and take turns in processes of their own.
-storchastic (van Krieken et al. 2021) runs eagerly in PyTorch; `storch.backward()` trains the
-surrogate as well.
+784 pixels, two tanh layers of 200 units on either side, 200 Bernoulli latents with a uniform prior
+there and a learned one here, batches of 100, Adam at 1e-3. RELAX has a network of 50 units as its
+surrogate on both sides, which is what `in_dim=` makes there (`rebar=True` with a network fails
+there with several examples); REBAR the objective at relaxed samples. Both use all cores, and take
+turns in processes of their own. storchastic (van Krieken et al. 2021) runs eagerly in PyTorch;
+`storch.backward()` trains the surrogate as well.
 """
 
 from __future__ import annotations

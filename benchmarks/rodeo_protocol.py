@@ -59,7 +59,7 @@ def run(
     compile_for(model, ESTIMATORS[name])
     held = (np.random.default_rng(0).random(images[:5000].shape) < images[:5000]).astype("float32")
     own = folder / "".join(c if c.isalnum() else "_" for c in name)
-    return long_runs.train(model, batches(images, 0), held, steps, steps // every, own)
+    return long_runs.train(model, batches(images, 0), held, steps, steps // every, own, {})
 
 
 def draw(runs: dict[str, list[long_runs.Checkpoint]], path: Path) -> None:

@@ -170,7 +170,8 @@ def train_cell(
     images = tf.data.Dataset.from_tensor_slices((train, train))
     images = images.shuffle(len(train), seed=arguments.seed).repeat()
     batches = images.batch(arguments.batch_size).prefetch(10)
-    return long_runs.train(made, batches, train, steps, checkpoints, folder)
+    settings = {k: vars(arguments)[k] for k in ("batch_size", "learning_rate", "beta_2", "seed")}
+    return long_runs.train(made, batches, train, steps, checkpoints, folder, settings)
 
 
 def sample_images(model: tf_relax.RelaxModel, count: int, seed: int = 0) -> np.ndarray:

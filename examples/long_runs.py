@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ def train(
     steps: int,
     checkpoints: int,
     folder: Path,
+    settings: dict[str, Any],
 ) -> list[Checkpoint]:
     """Trains a model, or goes on with what another process left in the folder.
 
@@ -45,11 +47,15 @@ def train(
         steps: in all.
         checkpoints: as many, evenly spaced; a run goes on from the last.
         folder: of this run alone.
+        settings: whatever else tells one run from another.
+
+    Raises:
+        ValueError: if the folder holds a run of other settings.
     """
     every = max(1, steps // checkpoints)
+    _claim(folder, {**settings, "every": every})
     log = folder / "log.csv"
     if len(found := read(log, every)) < checkpoints:
-        folder.mkdir(parents=True, exist_ok=True)
         model.fit(
             batches,
             epochs=checkpoints,
@@ -68,6 +74,21 @@ def train(
         )
         found = read(log, every)
     return found
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings of a run into its folder, or compares them with those of the last."""
+    file = folder / "settings.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings))
+        return
+    earlier = json.loads(file.read_text())
+    if earlier != settings:
+        raise ValueError(
+            f"{folder} holds a run of {earlier}, and this one is of {settings}. Choose another "
+            "folder with --output."
+        )
 
 
 def read(log: Path, every: int) -> list[Checkpoint]:

@@ -40,13 +40,21 @@ def test_cells_are_trained_once(data, tmp_path, capsys):
     assert all(-1000 < bound < -100 for bound in first.values())
     printed = capsys.readouterr().out
     assert "20 steps" in printed
-    assert re.search(r"\| omniglot/linear1 \|.* \| -\d+\.\d\d \(-116\.57\) \|", printed)
+    assert re.search(r"\| omniglot/linear1 \| +\| +\| +\| +\| -\d+\.\d\d \| +\|", printed)
     assert "nonlinear" not in printed
     # A run that is complete is read, not repeated.
     log = tmp_path / "table_1" / "20_steps" / cells[0] / "log.csv"
     text = log.read_text()
     assert binary_vae.main(command) == first
     assert log.read_text() == text
+    # Nor is it taken for one of another seed.
+    with pytest.raises(ValueError, match=r"holds a run of .*'seed': 0.*'seed': 1.*--output"):
+        binary_vae.main([*command, "--seed", "1"])
+
+
+def test_budget_of_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"budget of 0\.0 is less than one of 2,000,000 steps"):
+        binary_vae.main(["--reproduce", "--budget", "0", "--output", str(tmp_path)])
 
 
 # Keras's CSVLogger closes its file at the end of training, which this run does not reach.
