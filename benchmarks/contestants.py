@@ -60,6 +60,12 @@ ESTIMATORS: dict[str, Estimator] = {
     "rebar, antithetic, M = 3, fixed temperature": Rebar(
         num_conditional=3, coupling="antithetic", learn_temperature=False
     ),
+    "rebar, antithetic, M = 2, fixed temperature": Rebar(
+        num_conditional=2, coupling="antithetic", learn_temperature=False
+    ),
+    "rebar, antithetic, K = M = 2, fixed temperature": Rebar(
+        num_samples=2, num_conditional=2, coupling="antithetic", learn_temperature=False
+    ),
     "rebar, antithetic, M = 4": Rebar(num_conditional=4, coupling="antithetic"),
     "rebar, antithetic, K = M = 2": Rebar(num_samples=2, num_conditional=2, coupling="antithetic"),
     "rebar, K = 2": Rebar(num_samples=2),

@@ -65,6 +65,17 @@ OTHERS: dict[str, Any] = {
     "relax, objective, antithetic, K = 2": Relax(
         surrogate="objective", num_samples=2, coupling="antithetic"
     ),
+    "rebar, antithetic, K = 2, fixed temperature": Rebar(
+        num_samples=2, coupling="antithetic", learn_temperature=False
+    ),
+    "rebar, antithetic, M = 3": Rebar(num_conditional=3, coupling="antithetic"),
+    "rebar, antithetic, M = 3, fixed temperature": Rebar(
+        num_conditional=3, coupling="antithetic", learn_temperature=False
+    ),
+    "rebar, antithetic, M = 2": Rebar(num_conditional=2, coupling="antithetic"),
+    "rebar, antithetic, K = M = 2, fixed temperature": Rebar(
+        num_samples=2, num_conditional=2, coupling="antithetic", learn_temperature=False
+    ),
     "relax, network, antithetic, K = 4": Relax(
         surrogate="network", num_samples=4, coupling="antithetic"
     ),

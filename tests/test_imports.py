@@ -16,11 +16,12 @@ FLOORS = [
     ["version", "compat", "numbers", "updates", "whole_files"],
     ["relaxations"],
     ["rules", "surrogates"],
+    ["critic"],
     ["sites"],
     ["layers", "losses"],
     ["estimators"],
     ["training"],
-    ["audit", "callbacks", "metrics", "rl"],
+    ["audit", "callbacks", "metrics", "rl", "sequences"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

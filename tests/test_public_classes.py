@@ -10,14 +10,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tf_relax
-from tf_relax import callbacks, estimators, layers, losses, rl, surrogates
+from tf_relax import callbacks, estimators, layers, losses, rl, sequences, surrogates
 
-MODULES = [callbacks, estimators, layers, losses, rl, surrogates]
+MODULES = [callbacks, estimators, layers, losses, rl, sequences, surrogates]
 
 # Base classes, and what is made by others: nobody calls their constructors.
 BASES = {
-    "Discrete", "Estimate", "Estimator", "Pass", "Passes", "PolicyEstimator", "PolicyGradient",
-    "State", "Stochastic", "Surrogate",
+    "Decoder", "Discrete", "Estimate", "Estimator", "Finished", "Pass", "Passes",
+    "PolicyEstimator", "PolicyGradient", "SequenceEstimator", "Sequences", "State", "Stochastic",
+    "Surrogate",
 }  # fmt: skip
 
 
@@ -43,6 +44,10 @@ def first_pixel(y_true, y_pred):
 
 def critic():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+def next_token():
+    return keras.Sequential([keras.Input((None,), dtype="int32"), keras.layers.Embedding(3, 3)])
 
 
 UNITS = {"inference": "mode", "seed": 3, "check_numerics": True, "name": "code"}
@@ -163,6 +168,31 @@ CASES = [
     (rl.PlotCurves, {"path": "curves.png"}, None),
     (rl.LinearAdvantage, {}, None),
     (rl.NormalParameters, {"units": 2}, None),
+    (sequences.GroupNormalized, {"num_samples": 3, "by_length": False}, None),
+    (sequences.SequenceLeaveOneOut, {"num_samples": 3}, None),
+    (
+        sequences.SequenceModel,
+        {
+            "decoder": next_token(),
+            "max_length": 5,
+            "stop_token": 1,
+            "temperature": 0.5,
+            "reference": next_token(),
+            "name": "language",
+        },
+        None,
+    ),
+    (sequences.SequenceReinforce, {"num_samples": 3}, None),
+    (
+        sequences.SequenceRelax,
+        {
+            "num_samples": 3,
+            "surrogate": surrogates.Network((3,), name="net"),
+            "temperature": 0.25,
+        },
+        None,
+    ),
+    (sequences.SequenceUnorderedSet, {"num_samples": 3}, None),
 ]
 IDS = [f"{kind.__module__.split('.')[1]}.{kind.__name__}" for kind, _, _ in CASES]
 every_class = pytest.mark.parametrize(("kind", "arguments", "shape"), CASES, ids=IDS)

@@ -119,7 +119,7 @@ def set_weights(log_p: tf.Tensor, log_left: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     left = tf.where(whole, tf.zeros_like(log_left), log_left)
     log_lambda = log_p - left[:, tf.newaxis]
     # log(1 - exp(-lambda e^y)), `[batch, k, nodes]`.
-    log_x = _log_1mexp(tf.minimum(log_lambda[..., tf.newaxis] + y, 80.0))
+    log_x = log_1mexp(tf.minimum(log_lambda[..., tf.newaxis] + y, 80.0))
     total = tf.reduce_sum(log_x, axis=1)
     without = total[:, tf.newaxis] - log_x
     log_w = tf.math.log(w)
@@ -138,7 +138,7 @@ def set_weights(log_p: tf.Tensor, log_left: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return tf.stop_gradient(weights[0]), tf.stop_gradient(weights[1])
 
 
-def _log_1mexp(log_x: tf.Tensor) -> tf.Tensor:
+def log_1mexp(log_x: tf.Tensor) -> tf.Tensor:
     """Returns ``log(1 - exp(-x))`` for a logarithm of x, however small x is."""
     x = tf.exp(log_x)
     return tf.where(log_x < -7, log_x - x / 2, tf.math.log(-tf.math.expm1(-x)))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_relax._src.critic import Critic
 from tf_relax._src.relaxations import Discrete, Draw
-from tf_relax._src.rl.gradient.critic import Critic
 from tf_relax._src.rl.gradient.estimators import Steps
 from tf_relax._src.rl.gradient.returns import lambda_returns
 from tf_relax._src.rl.gradient.squared_gradient import squared_gradient_slope

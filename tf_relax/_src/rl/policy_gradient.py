@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax._src import critic as critics
 from tf_relax._src.rl import check, learner
 from tf_relax._src.rl.acting import Acting
 from tf_relax._src.rl.callbacks import Progress
-from tf_relax._src.rl.gradient import critic as critics
 from tf_relax._src.rl.gradient import estimators
 from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.off_policy import Memory

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from tf_relax._src.rl.gradient.critic import Critic
+from tf_relax._src.critic import Critic
 from tf_relax._src.rl.gradient.estimators import PolicyEstimator
 from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.squared_gradient import Policy

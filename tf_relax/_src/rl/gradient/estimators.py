@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tf_relax._src import rules
+from tf_relax._src.critic import Critic
 from tf_relax._src.relaxations import Draw
-from tf_relax._src.rl.gradient.critic import Critic
 from tf_relax._src.rl.gradient.off_policy import OffPolicy
 from tf_relax._src.rl.gradient.returns import discounted_sums
 from tf_relax._src.rl.world.action_space import Actions

@@ -1,4 +1,4 @@
-"""``c(z, s)``: a surrogate that sees the state and the relaxed action."""
+"""``c(z, s)``: a surrogate that sees a state and what was chosen in it, relaxed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tf_relax._src import rules, surrogates
 from tf_relax._src.relaxations import Discrete, Draw
-from tf_relax._src.rl.world.action_space import Actions
 from tf_relax._src.surrogates import Surrogate
 
 
@@ -17,12 +16,12 @@ class Critic(keras.layers.Layer):
     r"""``c(z, s) = r(relax(z, t), s)`` with a temperature ``t`` that is learned as well.
 
     Args:
-        relaxation: of the actions.
-        surrogate: ``r``, given the relaxed action, the logits and, as its context, the state.
-        temperature: where ``t`` starts; continuous actions have none.
+        relaxation: of what is chosen: actions, tokens.
+        surrogate: ``r``, given the relaxed choice, the logits and, as its context, the state.
+        temperature: where ``t`` starts; continuous choices have none.
     """
 
-    def __init__(self, relaxation: Actions, surrogate: Surrogate, temperature: float = 0.5):
+    def __init__(self, relaxation: Any, surrogate: Surrogate, temperature: float = 0.5):
         super().__init__(name="critic")
         self.relaxation = relaxation
         self.surrogate = surrogate
