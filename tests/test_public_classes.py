@@ -164,6 +164,11 @@ CASES = [
     (rl.Clip, {"epsilon": 0.1, "epochs": 3, "minibatches": 2, "normalize": False}, None),
     (rl.KLPenalty, {"target": 0.02, "steps": 3, "beta": 0.5}, None),
     (rl.NaturalGradient, {"max_kl": 0.02, "damping": 0.2, "iterations": 5}, None),
+    (
+        rl.Evaluate,
+        {"frequency": 3, "n_episodes": 2, "path": None, "deterministic": False, "seed": 4},
+        None,
+    ),
     (rl.StopOnReward, {"threshold": 10, "window": 5}, None),
     (rl.PlotCurves, {"path": "curves.png"}, None),
     (rl.LinearAdvantage, {}, None),

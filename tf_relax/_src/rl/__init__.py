@@ -1,6 +1,7 @@
 """Policy gradients on Gymnasium environments: REINFORCE, A2C, LAX and RELAX."""
 
 from tf_relax._src.rl.callbacks import PlotCurves, StopOnReward, episodes_to_solve
+from tf_relax._src.rl.evaluating import Evaluate
 from tf_relax._src.rl.gradient.estimators import (
     A2C,
     PolicyEstimator,
@@ -21,6 +22,7 @@ from tf_relax._src.rl.steps.natural_gradient import NaturalGradient
 __all__ = [
     "A2C",
     "Clip",
+    "Evaluate",
     "KLPenalty",
     "LinearAdvantage",
     "NaturalGradient",

@@ -30,6 +30,37 @@ class Acting(Saved):
         """Returns actions, as the environment takes them, for observations `[batch, ...]`."""
         return self.action_space.decode(self.samples(observations, deterministic))
 
+    def predict(
+        self, observation: Any, state: None = None, episode_start: Any = None,
+        deterministic: bool = False, **kwargs: Any,
+    ) -> tuple[np.ndarray, None]:  # fmt: skip
+        """Returns the action for an observation, or the actions for a batch, as SB3 does.
+
+        Args:
+            observation: one, as the environment gives it (`Dict` and `Tuple` spaces included), or a
+                batch of arrays.
+            state: of a recurrent policy, of which there are none; `None`.
+            episode_start: likewise; ignored.
+            deterministic: whether the most probable action is taken, or one is drawn.
+            **kwargs: those of `keras.Model.predict`; refused.
+
+        Returns:
+            The action or the actions, and `None` for a state.
+
+        Raises:
+            ValueError: for an observation of another shape.
+            TypeError: for further arguments.
+        """
+        if kwargs:
+            raise TypeError(
+                f"'{self.name}': `predict` takes observations to actions, and has no "
+                f"{sorted(kwargs)}. Logits are trainer(observations)."
+            )
+        array = self.environments.as_array(observation)
+        single = array.ndim == len(self.environments.observation_shape)
+        actions = self.action(array[np.newaxis] if single else array, deterministic)
+        return (actions[0] if single else actions), None
+
     def samples(self, observations: Any, deterministic: bool = False) -> np.ndarray:
         """Returns the policy's samples ``b`` for observations `[batch, ...]`, or its modes."""
         states = tf.constant(self.normalization(np.asarray(observations, np.float32)))

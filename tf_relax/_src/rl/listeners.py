@@ -18,6 +18,7 @@ class Listeners(keras.callbacks.CallbackList):
     # Whose direction nobody doubts; Keras asks for that of all others.
     DIRECTIONS: ClassVar[dict[str, str]] = {
         "return": "max",
+        "evaluation_return": "max",
         "explained_variance": "max",
         "value_loss": "min",
         "gradient_log_variance": "min",

@@ -142,5 +142,8 @@ def check_observation_space(space: Any, owner: str) -> tuple[int, ...]:
         return tuple(space.shape)
     raise ValueError(
         f"The environment {owner} has the observation space {space}, and a policy needs arrays "
-        "(Box or MultiBinary). Wrap the environment in gymnasium.wrappers.FlattenObservation."
+        "(Box or MultiBinary). Spaces of fixed size are flattened where environments are made here "
+        "(by id or by a function): wrap a vector environment in "
+        "gymnasium.wrappers.vector.FlattenObservation. Graphs, texts and sequences of any length "
+        "need a wrapper that makes arrays of them."
     )

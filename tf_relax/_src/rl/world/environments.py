@@ -68,7 +68,7 @@ class Environments:
         # What a user made, a user closes.
         self.owned = not isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv))
         self.name = vector_name(env, self.vector)
-        envs = getattr(self.vector, "envs", None) or [None]
+        envs: Any = getattr(self.vector, "envs", None) or [None]
         self.pausable = all(isinstance(each, Pausable) for each in envs)
         # Processes may end, or be left with an answer that nobody waits for any more.
         self._processes = isinstance(self.vector.unwrapped, gymnasium.vector.AsyncVectorEnv)
@@ -78,6 +78,9 @@ class Environments:
         self.observation_shape = check_observation_space(
             self.vector.single_observation_space, self.name
         )
+        wrapped: Any = envs[0].env if isinstance(envs[0], Pausable) else None
+        flattens = isinstance(wrapped, gymnasium.wrappers.FlattenObservation)
+        self._space = wrapped.env.observation_space if flattens else None
         mode = self.vector.metadata.get("autoreset_mode")
         # Gymnasium 1.0 knows no modes, and resets in the step after the last one.
         self._autoreset = getattr(mode, "value", mode) or "NextStep"
@@ -93,6 +96,30 @@ class Environments:
         self._returns = np.zeros(self.n_envs)
         self._resetting = np.zeros(self.n_envs, bool)
         self._paused = np.zeros(self.n_envs, bool)
+
+    def as_array(self, observation: Any) -> np.ndarray:
+        """Returns observations as policies see them, from those of the environment itself.
+
+        Args:
+            observation: one, or a batch of arrays.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        if self._space is not None and self._space.contains(observation):
+            observation = gymnasium.spaces.flatten(self._space, observation)
+        shape = self.observation_shape
+        try:
+            array = np.asarray(observation, np.float32)
+        except (TypeError, ValueError):
+            array = None
+        if array is None or array.shape[array.ndim - len(shape) :] != shape:
+            got = type(observation).__name__ if array is None else f"shape {array.shape}"
+            raise ValueError(
+                f"The environment {self.name} has observations of shape {shape}, one or a batch of "
+                f"them, and not {got}."
+            )
+        return array
 
     def pause(self, i: int) -> None:
         """Leaves environment i alone until the next `reset`, if that can be done."""

@@ -39,6 +39,23 @@ class Pausable(gymnasium.Wrapper):
         )
 
 
+def as_array(env: Any) -> Any:
+    """Returns an environment whose observations are arrays, if it has no others.
+
+    Gymnasium's own flattening: numbers of `Discrete` spaces become one-hot, parts of `Dict` and
+    `Tuple` spaces stand side by side.
+    """
+    space = env.observation_space
+    if is_array(space) or not space.is_np_flattenable:
+        return env
+    return gymnasium.wrappers.FlattenObservation(env)
+
+
+def is_array(space: Any) -> bool:
+    """Returns whether observations of a space are arrays of numbers."""
+    return isinstance(space, (gymnasium.spaces.Box, gymnasium.spaces.MultiBinary))
+
+
 def make_vector(env: Any, n_envs: int) -> Any:
     """Returns a vector environment.
 
@@ -91,7 +108,7 @@ def _vector(env: Any, n_envs: int) -> Any:
 
 def _side_by_side(makers: list[Any]) -> Any:
     def pausable(make: Any) -> Any:
-        return lambda: Pausable(make())
+        return lambda: Pausable(as_array(make()))
 
     return gymnasium.vector.SyncVectorEnv([pausable(make) for make in makers])
 
