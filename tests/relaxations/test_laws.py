@@ -46,10 +46,33 @@ def test_each_keeps_its_law_and_repels_the_others(name, count, seed):
     drawn = np.stack(law.antithetic(noises))
     for one in drawn:
         assert scipy.stats.kstest(one, known.cdf).pvalue > 1e-6
-    correlations = np.corrcoef(known.cdf(drawn))[np.triu_indices(count, 1)]
-    # Uniforms: -1 for two, and for more what has been seen, of at best -1 / (K - 1).
+    u = known.cdf(drawn)
+    correlations = np.corrcoef(u)[np.triu_indices(count, 1)]
+    assert np.all(correlations < {2: -0.9999, 3: -0.32, 4: -0.11}[count])
+    # The mean of two uniforms is 1/2; that of more has 1 / K of the variance of independent ones,
+    # by rotation, and of numbers that are jointly normal even less.
+    variance = np.var(u.mean(axis=0)) * 12 * count
+    assert variance < {2: 1e-9}.get(count, 1.02 / count)
+
+
+@pytest.mark.parametrize("name", ["logistic", "gumbel"])
+def test_rotation_leaves_one_number_in_every_part(name, seed):
+    law, known = LAWS[name]
+    noises = tf.unstack(law.draw((5, 1000), "float64", seed))
+    u = np.sort(known.cdf(np.stack(law.antithetic(noises))), axis=0)
+    np.testing.assert_array_equal(np.floor(u * 5 - 1e-9), np.tile(np.arange(5)[:, None], 1000))
+    np.testing.assert_allclose(np.diff(u, axis=0), 0.2, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_exchangeable_numbers_depend_alike_in_all_pairs(count, seed):
+    noises = tf.unstack(LOGISTIC.draw((count, 100_000), "float64", seed))
+    drawn = np.stack(LOGISTIC.exchangeable(noises))
+    for one in drawn:
+        assert scipy.stats.kstest(one, scipy.stats.logistic.cdf).pvalue > 1e-6
+    correlations = np.corrcoef(scipy.stats.logistic.cdf(drawn))[np.triu_indices(count, 1)]
     assert np.all(correlations < {2: -0.9999, 3: -0.4, 4: -0.25}[count])
-    # Exchangeable: 5 standard errors of the difference of two such correlations.
+    # 5 standard errors of the difference of two such correlations.
     assert np.ptp(correlations) < 5 * np.sqrt(2 / 100_000)
 
 

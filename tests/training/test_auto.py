@@ -29,6 +29,9 @@ from tf_relax.losses import BernoulliNLL, BlackBox
 
 X = np.random.default_rng(0).integers(0, 2, (8, 6)).astype("float32")
 REFLECTED = Relax(surrogate="objective", num_samples=2, coupling="antithetic")
+BITS = Relax(
+    surrogate="objective", num_conditional=3, coupling="antithetic", learn_temperature=False
+)
 PARTLY = Relax(num_samples=2, coupling="antithetic")
 NETWORK = Lax(surrogate="network", num_samples=2, coupling="antithetic")
 MSE, BLACK_BOX = "mse", BlackBox(costs)
@@ -97,7 +100,7 @@ def embedded(*stochastic):
 
 
 CHOICES = {
-    "bits": (lambda: chain(bits()), MSE, REFLECTED),
+    "bits": (lambda: chain(bits()), MSE, BITS),
     "two layers of bits": (lambda: chain(bits(), bits(name="more")), MSE, REFLECTED),
     "permutations": (lambda: chain(permutation()), MSE, REFLECTED),
     "several choices": (lambda: choices(), MSE, REFLECTED),
@@ -113,12 +116,12 @@ CHOICES = {
     "few outcomes and dropout": (
         lambda: chain(bits(3), between=[keras.layers.Dropout(0.5)]),
         MSE,
-        REFLECTED,
+        BITS,
     ),
     "few outcomes and batch statistics": (
         lambda: chain(bits(3), between=[keras.layers.BatchNormalization()]),
         MSE,
-        REFLECTED,
+        BITS,
     ),
     "few outcomes of each of two layers": (
         lambda: chain(bits(2), bits(2, name="more")),
@@ -216,7 +219,7 @@ def test_a_layer_that_is_called_twice_is_not_enumerated():
     both = keras.layers.Concatenate()([code(dense(inputs)), code(dense(inputs[:, ::-1]))])
     model = RelaxModel(inputs, keras.layers.Dense(6)(both))
     model.compile("adam", "mse")
-    assert repr(model.estimator) == repr(REFLECTED)
+    assert repr(model.estimator) == repr(BITS)
 
 
 # --------------------------------------------------------------------------------- when
@@ -230,31 +233,31 @@ def subclassed():
 def test_a_model_that_is_built_later_chooses_then(caplog):
     """It trains as with the estimator that it chooses, bit for bit, surrogates included."""
     caplog.set_level(logging.INFO, "tf_relax")
-    weights, temperatures = [], []
-    for estimator in ["auto", REFLECTED]:
+    weights, scales = [], []
+    for estimator in ["auto", BITS]:
         model = subclassed()
         model.compile(
             keras.optimizers.Adam(0.1), BernoulliNLL(), estimator=estimator, jit_compile=False
         )
         assert isinstance(model.estimator, Auto if estimator == "auto" else Relax)
         model.fit(X, X, batch_size=4, epochs=2, verbose=0)
-        assert repr(model.estimator) == repr(REFLECTED)
+        assert repr(model.estimator) == repr(BITS)
         weights.append(model.get_weights())
         (state,) = model.estimator_state.by_layer.values()
-        temperatures.append(float(state.temperature))
+        scales.append(float(state.scale.value))
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert temperatures[0] == temperatures[1] != pytest.approx(0.1)
+    assert scales[0] == scales[1] != pytest.approx(1.0)
     told = [each.getMessage() for each in caplog.records if each.name == "tf_relax"]
     assert len(told) == 1
-    assert repr(REFLECTED) in told[0]
+    assert repr(BITS) in told[0]
     assert "has a derivative" in told[0]
 
 
 def test_the_default_is_auto():
     model = chain(bits())
     model.compile("adam", "mse")
-    assert repr(model.estimator) == repr(REFLECTED)
+    assert repr(model.estimator) == repr(BITS)
 
 
 def test_a_model_that_has_trained_chooses_as_a_new_one():
@@ -279,9 +282,9 @@ def test_another_loss_is_another_choice_and_the_same_goes_on():
     model = chain(bits())
     model.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
     model.train_on_batch(X, X)
-    learned = float(model.estimator_state["bits"].temperature)
+    learned = float(model.estimator_state["bits"].scale.value)
     model.compile(keras.optimizers.Adam(0.1), "mse", run_eagerly=True)
-    assert float(model.estimator_state["bits"].temperature) == learned != pytest.approx(0.1)
+    assert float(model.estimator_state["bits"].scale.value) == learned != pytest.approx(1.0)
     model.compile("adam", BLACK_BOX)
     assert repr(model.estimator) == repr(Arms(4))
 
@@ -295,7 +298,7 @@ def test_files_keep_the_choice(tmp_path):
     model.fit(X, X, verbose=0)
     model.save(tmp_path / "model.keras")
     other = keras.saving.load_model(tmp_path / "model.keras")
-    assert repr(other.estimator) == repr(REFLECTED)
+    assert repr(other.estimator) == repr(BITS)
     for each in (model, other):
         each.fit(X, X, verbose=0)
     for a, b in zip(model.trained_variables, other.trained_variables, strict=True):
@@ -310,7 +313,7 @@ def test_a_file_of_a_model_that_has_not_chosen_yet(tmp_path):
     other.compile_from_config(config)
     assert isinstance(other.estimator, Auto)
     other.fit(X, X, verbose=0)
-    assert repr(other.estimator) == repr(REFLECTED)
+    assert repr(other.estimator) == repr(BITS)
     other.save_weights(tmp_path / "model.weights.h5")
 
 
@@ -323,7 +326,7 @@ def test_audit_compares_the_candidates():
     report = audit(model, X, X, num_samples=8, surrogate_steps=1, verbose=0)
     names = list(report.to_dict())
     assert names[0] == repr(Exact(8))
-    assert {repr(REFLECTED), repr(Arms(4)), repr(LeaveOneOut(4))} <= set(names)
+    assert {repr(BITS), repr(Arms(4)), repr(LeaveOneOut(4))} <= set(names)
     assert report.recommended in names
 
 
@@ -335,7 +338,7 @@ def test_audit_measures_the_choice():
     assert row.estimator == "auto"
     assert row.evaluations == 4
     with model.using("auto"):
-        assert repr(model.estimator) == repr(REFLECTED)
+        assert repr(model.estimator) == repr(BITS)
     assert repr(model.estimator) == repr(Arms(4))
 
 

@@ -43,7 +43,7 @@ class Arms(Estimator):
         self, layer: StochasticLayer, noises: list[tf.Tensor], logits: tf.Tensor
     ) -> list[tf.Tensor]:
         # b = 1[u < p] below p = 1/2 and its mirror image above: rho is lowest that way.
-        return [tf.where(logits < 0, -noise, noise) for noise in LOGISTIC.antithetic(noises)]
+        return [tf.where(logits < 0, -noise, noise) for noise in LOGISTIC.exchangeable(noises)]
 
     def estimate(self, passes: Passes) -> Estimate:
         (one,) = passes

@@ -88,6 +88,11 @@ def _all_relaxable(layer: StochasticLayer, facts: Facts) -> bool:
     return facts.relaxable is Relaxable.ALL and _relaxable(layer, facts)
 
 
+def _bits_alone(layer: StochasticLayer, facts: Facts) -> bool:
+    bits = isinstance(layer.relaxation, BinaryUnits)
+    return bits and len(facts.layers) == 1 and _all_relaxable(layer, facts)
+
+
 def _one_choice(layer: StochasticLayer, facts: Facts) -> bool:
     return len(layer.shapes.logits) == 2
 
@@ -99,6 +104,17 @@ RULES = (
     Rule(RejectionReparameterization(), "what it accepts and the objective have derivatives"),
     Rule(Vimco(), "the objective is an importance-weighted bound"),
     Rule(UnorderedSet(num_samples=4), "it makes one choice per example", _one_choice),
+    Rule(
+        # Most of the noise of bits is that of z given b, which costs relaxed evaluations alone.
+        Relax(
+            surrogate="objective",
+            num_conditional=3,
+            coupling="antithetic",
+            learn_temperature=False,
+        ),
+        "it draws bits, and the objective follows their relaxed samples closely",
+        _bits_alone,
+    ),
     Rule(
         Relax(surrogate="objective", num_samples=2, coupling="antithetic"),
         "the objective has a derivative, and follows its relaxed samples closely",
@@ -126,9 +142,10 @@ class Auto(Estimator):
     Of these the first that is defined for a layer, all unbiased, most of them of four evaluations
     of the objective: `Exact` for at most 8 outcomes, `Reparameterization` or
     `RejectionReparameterization` for continuous samples, `Vimco` for the importance-weighted bound,
-    `UnorderedSet` for one choice per example; for bits, categories and permutations by Gumbel races
-    antithetic `Relax`, with the objective as its surrogate where that has a derivative, and a
-    network beside it where only a part has; for black boxes `Lax`, or `Arms` for bits; for all else
+    `UnorderedSet` for one choice per example; for a layer of bits `Relax` with three antithetic
+    samples of ``z | b``, for several, for categories and for permutations by Gumbel races with two
+    antithetic samples, the surrogate being the objective where that has a derivative, and a network
+    beside it where only a part has; for black boxes `Lax`, or `Arms` for bits; for all else
     `LeaveOneOut`. Layers of different kinds get one each.
 
     The compiled model shows the choice, and files keep it: `model.estimator` and
@@ -141,8 +158,8 @@ class Auto(Estimator):
     >>> layers = [keras.layers.Dense(4), tf_relax.layers.RelaxBernoulli()]
     >>> model = tf_relax.RelaxModel([keras.Input((8,)), *layers])
     >>> model.compile("adam", loss="mse")  # estimator="auto"
-    >>> model.estimator
-    Relax(surrogate='objective', num_samples=2, coupling='antithetic')
+    >>> model.estimator.reason
+    'it draws bits, and the objective follows their relaxed samples closely'
     """
 
     needs = ()

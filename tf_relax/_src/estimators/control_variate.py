@@ -153,8 +153,8 @@ class Relax(ControlVariate):
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
         coupling: `"antithetic"` samples, of both kinds, depend on each other negatively, which
-            lowers the variance of their mean: two are made of noise and its reflection, more by a
-            Dirichlet copula.
+            lowers the variance of their mean: two are made of noise and its reflection, more by
+            rotation, ``u + k/K`` modulo 1.
             `"independent"` ones are each the others' baseline, with a weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
@@ -209,8 +209,8 @@ class Rebar(ControlVariate):
             relaxation's, 0.1 for most.
         scale: initial ``eta``; learned.
         coupling: `"antithetic"` samples, of both kinds, depend on each other negatively, which
-            lowers the variance of their mean: two are made of noise and its reflection, more by a
-            Dirichlet copula.
+            lowers the variance of their mean: two are made of noise and its reflection, more by
+            rotation, ``u + k/K`` modulo 1.
             `"independent"` ones are each the others' baseline, with a weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial

@@ -25,12 +25,16 @@ class Law(abc.ABC):
 
     @abc.abstractmethod
     def repelled(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns as many numbers of this law that depend on each other negatively."""
+        """Returns as many numbers of this law that lie far from each other, as three or more can.
+
+        Made of the first by rotation, ``u + k/K`` modulo 1 (Fishman and Huang 1983), where that can
+        be computed: of any K of them one lies in every Kth of the distribution.
+        """
 
     def antithetic(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Returns dependent numbers of this law in the place of independent ones.
 
-        Two are a number and its reflection, ``u`` and ``1 - u``.
+        Two are a number and its reflection, ``u`` and ``1 - u``; more are `repelled`.
         """
         if len(noises) == 2:
             return [noises[0], self.reflected(noises[0])]
@@ -48,6 +52,16 @@ class Logistic(Law):
         return -noise
 
     def repelled(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        others = rotated(tf.sigmoid(noises[0]), len(noises))
+        return [noises[0], *(tf.math.log(u) - tf.math.log1p(-u) for u in others)]
+
+    def exchangeable(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns as many numbers of which all pairs depend alike, by the Dirichlet copula.
+
+        Two are a number and its reflection.
+        """
+        if len(noises) == 2:
+            return self.antithetic(noises)
         coupled = dirichlet_copula([-tf.nn.softplus(-noise) for noise in noises])
         return [log_u - tf.math.log(-tf.math.expm1(log_u)) for log_u in coupled]
 
@@ -63,8 +77,8 @@ class Gumbel(Law):
         return -tf.math.log(-tfp.math.log1mexp(tf.exp(-noise)))
 
     def repelled(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        coupled = dirichlet_copula([-tf.exp(-noise) for noise in noises])
-        return [-tf.math.log(-log_u) for log_u in coupled]
+        others = rotated(tf.exp(-tf.exp(-noises[0])), len(noises))
+        return [noises[0], *(-tf.math.log(-tf.math.log(u)) for u in others)]
 
 
 class Normal(Law):
@@ -80,6 +94,18 @@ class Normal(Law):
         # Jointly normal, with the lowest correlation that so many can have, -1 / (K - 1).
         mean, count = tf.add_n(list(noises)) / len(noises), len(noises)
         return [(noise - mean) * (count / (count - 1)) ** 0.5 for noise in noises]
+
+
+def rotated(u: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """Returns ``u + k/count`` modulo 1 for k = 1 .. count - 1, within the open interval (0, 1).
+
+    Args:
+        u: uniforms.
+        count: K.
+    """
+    step = 2.0**-53 if u.dtype == tf.float64 else 2.0**-24
+    shifted = [u + k / count for k in range(1, count)]
+    return [tf.clip_by_value(tf.where(v < 1, v, v - 1), step, 1 - step) for v in shifted]
 
 
 def dirichlet_copula(log_u: Sequence[tf.Tensor]) -> list[tf.Tensor]:
