@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pathlib
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ MODULES = [callbacks, estimators, layers, losses, rl, sequences, surrogates]
 
 # Base classes, and what is made by others: nobody calls their constructors.
 BASES = {
-    "Decoder", "Discrete", "Estimate", "Estimator", "Finished", "Pass", "Passes",
+    "Decoder", "Discrete", "Estimate", "Estimator", "Finished", "MaskedActions", "Pass", "Passes",
     "PolicyEstimator", "PolicyGradient", "SequenceEstimator", "Sequences", "State", "Stochastic",
     "Surrogate",
 }  # fmt: skip
@@ -169,9 +170,11 @@ CASES = [
         {"frequency": 3, "n_episodes": 2, "path": None, "deterministic": False, "seed": 4},
         None,
     ),
+    (rl.EpisodeLog, {"path": pathlib.Path("monitor.csv")}, None),
     (rl.StopOnReward, {"threshold": 10, "window": 5}, None),
     (rl.PlotCurves, {"path": "curves.png"}, None),
     (rl.LinearAdvantage, {}, None),
+    (rl.LegalActions, {"name": "legal"}, None),
     (rl.NormalParameters, {"units": 2}, None),
     (sequences.GroupNormalized, {"num_samples": 3, "by_length": False}, None),
     (sequences.SequenceLeaveOneOut, {"num_samples": 3}, None),

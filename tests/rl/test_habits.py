@@ -1,5 +1,7 @@
 """What people know from other libraries: `predict`, evaluation, spaces of all kinds."""
 
+import json
+
 import gymnasium
 import keras
 import numpy as np
@@ -158,3 +160,24 @@ def test_evaluation_of_another_model():
     model.compile("sgd", "mse")
     with pytest.raises(TypeError, match="Evaluate is for a"):
         model.fit(np.ones((2, 1)), np.ones(2), callbacks=[rl.Evaluate()], verbose=0)
+
+
+def test_episodes_are_written_down(tmp_path):
+    lengths = (1, 3, 2)
+    trainer = rl.PolicyGradient(
+        rl.dense_policy(lambda: Counter(lengths), units=(4,)), lambda: Counter(lengths), "reinforce"
+    )
+    trainer.compile(jit_compile=False)
+    path = tmp_path / "logs" / "monitor.csv"
+    trainer.fit(6, callbacks=[rl.EpisodeLog(path)], verbose=0)
+    trainer.fit(4, callbacks=[rl.EpisodeLog(path)], verbose=0)  # goes on
+    header, columns, *rows = path.read_text().splitlines()
+    assert set(json.loads(header[1:])) == {"t_start", "env_id"}
+    assert columns == "r,l,t"
+    found = [tuple(float(x) for x in row.split(",")) for row in rows]
+    assert [(r, n) for r, n, _ in found] == list(
+        zip(trainer.episode_returns, trainer.episode_lengths, strict=True)
+    )
+    seconds = [t for *_, t in found]
+    assert sorted(seconds) == seconds
+    assert seconds[0] >= 0

@@ -251,7 +251,7 @@ def test_a_model_that_is_built_later_chooses_then(caplog):
     told = [each.getMessage() for each in caplog.records if each.name == "tf_relax"]
     assert len(told) == 1
     assert repr(BITS) in told[0]
-    assert "has a derivative" in told[0]
+    assert "it draws bits" in told[0]
 
 
 def test_the_default_is_auto():

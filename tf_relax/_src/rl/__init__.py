@@ -1,6 +1,7 @@
 """Policy gradients on Gymnasium environments: REINFORCE, A2C, LAX and RELAX."""
 
 from tf_relax._src.rl.callbacks import PlotCurves, StopOnReward, episodes_to_solve
+from tf_relax._src.rl.episode_log import EpisodeLog
 from tf_relax._src.rl.evaluating import Evaluate
 from tf_relax._src.rl.gradient.estimators import (
     A2C,
@@ -12,19 +13,29 @@ from tf_relax._src.rl.gradient.estimators import (
 )
 from tf_relax._src.rl.gradient.linear_advantage import LinearAdvantage
 from tf_relax._src.rl.gradient.off_policy import OffPolicy
-from tf_relax._src.rl.networks import NormalParameters, dense_policy, dense_value
+from tf_relax._src.rl.networks import (
+    NormalParameters,
+    actor_critic,
+    convolutional_torso,
+    dense_policy,
+    dense_value,
+)
 from tf_relax._src.rl.persistence import load
 from tf_relax._src.rl.policy_gradient import PolicyGradient
 from tf_relax._src.rl.steps.clip import Clip
 from tf_relax._src.rl.steps.kl_penalty import KLPenalty
 from tf_relax._src.rl.steps.natural_gradient import NaturalGradient
+from tf_relax._src.rl.world.masked_actions import LegalActions, MaskedActions, masked_policy
 
 __all__ = [
     "A2C",
     "Clip",
+    "EpisodeLog",
     "Evaluate",
     "KLPenalty",
+    "LegalActions",
     "LinearAdvantage",
+    "MaskedActions",
     "NaturalGradient",
     "NormalParameters",
     "OffPolicy",
@@ -35,9 +46,12 @@ __all__ = [
     "PolicyReinforce",
     "PolicyRelax",
     "StopOnReward",
+    "actor_critic",
+    "convolutional_torso",
     "dense_policy",
     "dense_value",
     "episodes_to_solve",
     "get",
     "load",
+    "masked_policy",
 ]
