@@ -82,7 +82,8 @@ def test_a_seed_draws_the_same_for_an_example_in_every_batch_and_process(elsewhe
     for name in RANDOM:
         np.testing.assert_array_equal(one["seeded"][name], two["seeded"][name])
         np.testing.assert_array_equal(two["seeded"][name], two["reversed"][name][::-1])
-        np.testing.assert_array_equal(one["seeded"][name][2:3], one["alone"][name])
+        # The noise is the same to the last digit; products of one row are not those of several.
+        np.testing.assert_allclose(one["seeded"][name][2:3], one["alone"][name], rtol=1e-5)
     assert differ(one["seeded"], one["other"])
     rows = one["seeded"]["normal"]
     assert len(np.unique(rows)) == rows.size  # examples do not share their noise
