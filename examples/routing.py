@@ -216,6 +216,7 @@ def train(name: str, arguments: argparse.Namespace, test: np.ndarray, best: np.n
     return {
         "model": model,
         "gaps": gaps.gaps,
+        "steps": [(k + 1) * (arguments.steps // epochs) for k in range(epochs)],
         "seconds": gaps.seconds,
         "length": [-r for r in history.history["reward"]],
     }
@@ -225,8 +226,9 @@ def draw(results: dict, test: np.ndarray, trips: np.ndarray, path: Path) -> None
     """Draws the gaps, and tours of the first model beside optimal ones."""
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
     for name, result in results.items():
-        axes[0].plot(result["gaps"], label=name)
-    axes[0].set(xlabel="checkpoint", ylabel="greedy tours above the optimum, %", yscale="log")
+        axes[0].plot(result["steps"], result["gaps"], label=name)
+    axes[0].set(xlabel="steps", ylabel="greedy tours above the optimum, %")
+    axes[0].set_ylim(bottom=0)
     axes[0].grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     model = next(iter(results.values()))["model"]

@@ -146,6 +146,19 @@ def test_files_keep_everything(name, tmp_path):
     )
 
 
+def test_a_file_keeps_a_decoder_with_memory(tmp_path, rng):
+    model = sequences.SequenceModel(Recurrent(), 3)
+    model.compile("sgd", threes, jit_compile=False)
+    x = [rng.normal(size=(4, 6)).astype("float32"), X[:4]]
+    model.fit(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    first, second = [each.sample(x, 2, seed=3) for each in (model, again)]
+    np.testing.assert_array_equal(first.tokens, second.tokens)
+    for old, new in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_an_export_decodes_in_another_process(tmp_path):
     model = compiled()
     model.fit(X, epochs=3, verbose=0)

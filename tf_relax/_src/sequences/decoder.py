@@ -38,6 +38,9 @@ class Decoder(keras.Model):
     TensorShape([2, 3, 4])
     """
 
+    def build_from_config(self, config: Any) -> None:
+        """Leaves its variables to the `SequenceModel` that it is part of, which calls it."""
+
     def encode(self, context: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns what `call` and `begin` are given in the place of the context: by default itself.
 
