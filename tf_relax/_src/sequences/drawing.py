@@ -206,5 +206,5 @@ def _put(x: tf.Tensor, t: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
 
 
 def _at(seed: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-    # Philox by name: XLA would choose another generator, and draw other sequences than a graph.
+    # Philox by name, as for all noise: the generator that XLA would choose is slow on a CPU.
     return tf.random.experimental.stateless_fold_in(seed, t, alg="philox")

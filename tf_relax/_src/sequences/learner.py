@@ -92,7 +92,7 @@ def differentiate(
         a = _by_group(tf.stop_gradient(logits), grouped)
         kl, entropy = _divergences(model, inputs, sequences, logits, relaxation)
         spent = costs.kl_weight * kl - costs.entropy_weight * entropy
-        returns = _returns(costs, tf.stop_gradient(spent), sequences.mask)
+        returns = _returns(costs, tf.stop_gradient(spent))
         b = _by_group(b, grouped)
         draw = Draw(b, b, b)
         log_p = tf.reduce_sum(relaxation.log_prob(a, draw) * mask, axis=-1)
@@ -135,7 +135,7 @@ def _divergences(
     return relaxation.kl(logits, tf.stop_gradient(prior)) * sequences.mask, entropy
 
 
-def _returns(costs: Costs, spent: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def _returns(costs: Costs, spent: tf.Tensor) -> tf.Tensor:
     """Returns what every token answers for: the end, rewards from it on, and costs after it.
 
     What a token itself costs is its expectation given the past, whose derivative is known.
