@@ -64,19 +64,8 @@ class SequenceModel(Distribution):
     (2, 6)
     """
 
-    def __init__(
-        self,
-        decoder: keras.Model,
-        max_length: int,
-        stop_token: int | None = None,
-        temperature: float = 1.0,
-        reference: keras.Model | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(decoder, max_length, stop_token, temperature, reference, **kwargs)
-        self._learn_with(None)
-        self.reward: Reward | None = None
-        self.estimator: SequenceEstimator | None = None
+    reward: Reward | None = None
+    estimator: SequenceEstimator | None = None
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
@@ -88,7 +77,7 @@ class SequenceModel(Distribution):
 
         Like the optimizer it belongs to training, and is saved with it.
         """
-        return self.__dict__["_critic"]
+        return self.__dict__.get("_critic")
 
     def _learn_with(self, critic: Critic | None) -> None:
         # Keras would track an attribute, and count what estimators learn among the weights.
