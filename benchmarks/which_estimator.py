@@ -12,11 +12,16 @@ A fixed model flatters what learns on the way: its surrogates fit this one batch
 new encoders against the decoder of the first, as a black box, and prints where they end.
 
     python benchmarks/which_estimator.py --race 3000 --kinds bits categories "one choice"
+
+`--train` trains the whole model with everybody instead, and prints where those end.
+
+    python benchmarks/which_estimator.py --train 5000 --kinds bits categories --layers 2
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -120,7 +125,7 @@ def measure(kind: str, layers: int, black_box: bool, arguments: Any) -> dict[str
     model.fit(data, data, batch_size=100, epochs=epochs, verbose=0)
     model.compile("adam", loss=loss)
     contestants = {f"auto: {model.estimator}": model.estimator}
-    for name, estimator in OTHERS.items():
+    for name, estimator in arguments.estimators.items():
         if repr(estimator) != repr(model.estimator) and _works(model, estimator, black_box):
             contestants[name] = estimator
     report = audit(
@@ -154,7 +159,7 @@ def race(kind: str, arguments: Any) -> None:
     first.fit(data, data, batch_size=100, epochs=60, verbose=0)
     decoder = [layer.get_weights() for layer in first.layers[-2:]]
     print(f"\n{kind}, black box, {arguments.race} steps of a new encoder: mean objective")
-    for name, estimator in {"auto": "auto", **OTHERS}.items():
+    for name, estimator in {"auto": "auto", **arguments.estimators}.items():
         if name != "auto" and not _works(first, estimator, black_box=True):
             continue
         ends = []
@@ -173,6 +178,27 @@ def race(kind: str, arguments: Any) -> None:
             ends.append(np.mean([model.evaluate(data, data, verbose=0) for _ in range(5)]))
         label = f"auto: {chosen}" if name == "auto" else name
         print(f"{label:58s} {np.mean(ends):8.3f} +- {np.std(ends):.3f}", flush=True)
+
+
+def train(kind: str, layers: int, arguments: Any) -> None:
+    """Trains whole models on an objective that has a derivative."""
+    data = np.random.default_rng(0).permutation(datasets.load("digits")[0])
+    rows = np.tile(data, (arguments.train * 100 // len(data) + 1, 1))[: arguments.train * 100]
+    loss = tf_relax.losses.BernoulliNLL()
+    print(f"\n{kind}, {layers} layer(s), {arguments.train} steps of training: mean objective")
+    for name, estimator in {"auto": "auto", **arguments.estimators}.items():
+        ends = []
+        for seed in range(arguments.seeds):
+            keras.utils.set_random_seed(seed)
+            model = make_model(kind, layers, loss)
+            if name != "auto" and not _works(model, estimator, black_box=False):
+                break
+            model.compile("adam", loss, estimator=estimator)
+            model.fit(rows, rows, batch_size=100, verbose=0)
+            ends.append(np.mean([model.evaluate(data, data, verbose=0) for _ in range(5)]))
+        if ends:
+            label = f"auto: {model.estimator}" if name == "auto" else name
+            print(f"{label:58s} {np.mean(ends):8.3f} +- {np.std(ends):.3f}", flush=True)
 
 
 def _works(model: Any, estimator: Any, black_box: bool) -> bool:
@@ -207,7 +233,7 @@ def show(result: dict[str, Any]) -> None:
         )
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--layers", type=int, nargs="+", default=[1])
@@ -217,12 +243,19 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--race", type=int, help="steps of encoders against a fixed decoder")
-    parser.add_argument("--seeds", type=int, default=3, help="of the race")
+    parser.add_argument("--train", type=int, help="steps of whole models")
+    parser.add_argument("--estimators", nargs="+", choices=OTHERS, help="beside `auto`")
+    parser.add_argument("--seeds", type=int, default=3, help="of `--race` and `--train`")
     parser.add_argument("--json", help="where to write what was measured")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    arguments.estimators = {name: OTHERS[name] for name in arguments.estimators or OTHERS}
     if arguments.race:
         for kind in arguments.kinds:
             race(kind, arguments)
+        return
+    if arguments.train:
+        for layers, kind in itertools.product(arguments.layers, arguments.kinds):
+            train(kind, layers, arguments)
         return
     results = []
     for layers in arguments.layers:

@@ -95,3 +95,22 @@ def test_surrogate_choices():
         ]
     )
     assert np.isfinite(list(result.values())).all()
+
+
+def test_couplings():
+    import couplings
+
+    found = couplings.main(["--dataset=digits", "--steps=60", "--draws=100", "--counts=3"])
+    assert found[3, "rotation"] < found[3, "independent"]
+    assert found[3, "copula"] < found[3, "independent"]
+
+
+def test_whole_models_with_every_estimator(capsys):
+    import which_estimator
+
+    which_estimator.main(
+        ["--train=20", "--kinds=bits", "--seeds=1", "--estimators", "arms, K = 4", "rebar"]
+    )
+    printed = capsys.readouterr().out
+    assert re.search(r"auto: Relax\(.*num_conditional=3.*\) +\d+\.\d+ \+- 0.000", printed)
+    assert re.search(r"arms, K = 4 +\d+\.\d+", printed)
