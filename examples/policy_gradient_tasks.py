@@ -32,6 +32,7 @@ class Settings(NamedTuple):
         trajectory_wise: whether the surrogate is taken off later steps as well.
         normalize_observations: whether observations are brought to mean 0 and variance 1.
         normalize_rewards: whether rewards are divided by the deviation of the returns.
+        action_bounds: how real actions get into the bounds of the environment.
     """
 
     units: tuple[int, ...] = (64, 64)
@@ -50,6 +51,7 @@ class Settings(NamedTuple):
     trajectory_wise: bool = False
     normalize_observations: bool = False
     normalize_rewards: bool = False
+    action_bounds: str | None = "clip"
 
 
 class Task(NamedTuple):
@@ -100,6 +102,7 @@ _PENDULUM = Settings(
     surrogate_learning_rate=5e-4,
     value_steps=10,
     entropy_weight=0.0,
+    action_bounds=None,
 )
 _LUNARLANDER = Settings(
     value_learning_rate=3e-3,
@@ -173,6 +176,7 @@ def build(env: str, estimator: str, jit_compile: bool = True) -> tf_relax.rl.Pol
         trust_region=None if s.max_kl is None else rl.NaturalGradient(s.max_kl),
         normalize_observations=s.normalize_observations,
         normalize_rewards=s.normalize_rewards,
+        action_bounds=s.action_bounds,
     )
     optimizer = getattr(keras.optimizers, s.optimizer)
     trainer.compile(

@@ -61,6 +61,19 @@ class Acting(Saved):
         actions = self.action(array[np.newaxis] if single else array, deterministic)
         return (actions[0] if single else actions), None
 
+    def log_prob(self, observations: Any, actions: Any) -> np.ndarray:
+        """Returns the log-probability of actions, as the environment takes them, `[batch]`.
+
+        For a `Box` it is a log-density; at a bound that actions are clipped to, the logarithm of
+        the probability to be there.
+
+        Args:
+            observations: as the environment gives them, `[batch, ...]`.
+            actions: `[batch, ...]`.
+        """
+        states = tf.constant(self.normalization(np.asarray(observations, np.float32)))
+        return self.action_space.log_prob(self.logits(states), actions).numpy()
+
     def samples(self, observations: Any, deterministic: bool = False) -> np.ndarray:
         """Returns the policy's samples ``b`` for observations `[batch, ...]`, or its modes."""
         states = tf.constant(self.normalization(np.asarray(observations, np.float32)))

@@ -158,9 +158,9 @@ def bounds(trainer: Trainer, raw: Rollout) -> None:
             f"All {len(actions)} actions of the first update were clipped to the same bound of "
             f"{trainer.action_space.space} in component {', '.join(map(str, clipped))}, so that "
             f"the environment {trainer.environments.name} cannot tell one from another. A policy's "
-            "actions are of the size of its means and deviations, at first 0 and 1: wrap the "
-            "environment in gymnasium.wrappers.RescaleAction(env, -1, 1), or let the policy start "
-            "within the bounds.",
+            "actions are of the size of its means and deviations, at first 0 and 1: leave "
+            "action_bounds='clip', which scales them to the bounds, or let the policy start within "
+            "the bounds.",
             stacklevel=3,
         )
 

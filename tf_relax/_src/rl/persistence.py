@@ -82,6 +82,7 @@ class Saved(WholeFiles):
             **super().get_config(),
             **{name: keras.saving.serialize_keras_object(x) for name, x in objects.items()},
             **{name: getattr(self, name) for name in _NUMBERS},
+            "action_bounds": self.environments.action_bounds,
             "estimator": keras.saving.serialize_keras_object(self.estimator),
             "n_envs": self.environments.n_envs,
             "env": saved_environment.saved(self._given_env, self.environments),

@@ -71,6 +71,9 @@ class PolicyGradient(Acting):
         normalize_observations: whether the policy sees observations of mean 0 and variance 1.
         normalize_rewards: whether rewards are divided by the standard deviation of the discounted
             returns; what is logged are the rewards themselves.
+        action_bounds: how the normal samples of a policy get into the bounds of a `Box`: `"clip"`
+            scales them, so that -1 and 1 are the bounds, and clips; `"squash"` takes their tanh
+            instead; `None` clips without scaling.
 
     Raises:
         ValueError: for what does not fit together; the message names the environment.
@@ -111,13 +114,14 @@ class PolicyGradient(Acting):
         trust_region: TrustRegion | None = None,
         normalize_observations: bool = False,
         normalize_rewards: bool = False,
+        action_bounds: str | None = "clip",
         name: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
         self.estimator = estimators.get(estimator)
         self._given_env = env
-        environments = Environments(env, n_envs)
+        environments = Environments(env, n_envs, action_bounds)
         shape = environments.observation_shape
         if value is None and self.estimator.uses_value:
             value = dense_value(shape)

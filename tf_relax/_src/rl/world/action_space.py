@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_relax._src.relaxations import Bernoulli, Blocks, Categorical, Discrete, Normal
+from tf_relax._src.relaxations import Bernoulli, Blocks, Categorical, Discrete, Draw, Normal
+from tf_relax._src.rl.world.bounds import KINDS, Bounds
 from tf_relax._src.rl.world.gym import gymnasium
 
 # exp(-128) is 0 in float32, and noise that makes up for it does not occur there.
@@ -27,15 +28,16 @@ class ActionSpace:
     | `MultiBinary(n)`   | n                                     | independent Bernoulli      |
     | `Box(d)`           | 2 d: d means, d log standard deviations | independent normal         |
 
-    An environment with bounds sees the sample of a normal distribution clipped to them; the sample
-    itself is what is recorded.
+    Samples of a normal distribution get into the bounds of a `Box` by `Bounds`; the samples
+    themselves are what is recorded.
 
     Args:
         space: action space of one environment.
         owner: what an error calls the environment.
+        action_bounds: `"clip"`, `"squash"` or `None`; see `Bounds`.
 
     Raises:
-        ValueError: for other spaces.
+        ValueError: for other spaces, and other `action_bounds`.
 
     Example:
 
@@ -48,8 +50,12 @@ class ActionSpace:
     relaxation: Actions
     space: Any
 
-    def __init__(self, space: Any, owner: str):
+    def __init__(self, space: Any, owner: str, action_bounds: str | None = None):
         spaces = gymnasium.spaces
+        if action_bounds not in KINDS:
+            raise ValueError(
+                f"`action_bounds` must be 'clip', 'squash' or None. Received: {action_bounds!r}"
+            )
         self.space = space
         if isinstance(space, spaces.Discrete) and space.n >= 2:
             self.relaxation = Categorical()
@@ -68,6 +74,7 @@ class ActionSpace:
         ):
             self.relaxation = Normal()
             self.logits_size = 2 * space.shape[0]
+            self.bounds = Bounds(space, action_bounds)
         else:
             raise ValueError(
                 f"The environment {owner} has the action space {space}. Supported are Discrete "
@@ -102,7 +109,7 @@ class ActionSpace:
         """
         if self.discrete:
             return np.zeros(0, bool)
-        return (b < self.space.low).all(axis=0) | (b > self.space.high).all(axis=0)
+        return self.bounds.always_clipped(b)
 
     def decode(self, b: np.ndarray) -> np.ndarray:
         """Returns the environment's actions, `[n, ...]`, for samples `[n, ...]`."""
@@ -115,7 +122,33 @@ class ActionSpace:
             return np.stack(chosen, axis=-1) + getattr(self.space, "start", 0)
         if isinstance(self.relaxation, Bernoulli):
             return b.astype(self.space.dtype)
-        return np.clip(b, self.space.low, self.space.high)
+        return self.bounds.action(b)
+
+    def log_prob(self, logits: tf.Tensor, actions: Any) -> tf.Tensor:
+        """Returns the log-probability of the environment's actions, `[batch]`.
+
+        Args:
+            logits: of the policy, `[batch, logits]`.
+            actions: as `decode` returns them.
+        """
+        if not self.discrete:
+            means, log_scales = tf.split(logits, 2, axis=-1)
+            return self.bounds.log_prob(means, log_scales, actions)
+        b = self.encode(np.asarray(actions))
+        draw = Draw(noise=None, z=None, b=tf.constant(b, tf.float32))
+        each = self.relaxation.log_prob(logits, draw)
+        return tf.reduce_sum(tf.reshape(each, [tf.shape(logits)[0], -1]), axis=-1)
+
+    def encode(self, actions: np.ndarray) -> np.ndarray:
+        """Undoes `decode` for discrete actions, `[batch, ...]`."""
+        if isinstance(self.relaxation, Categorical):
+            return np.eye(self.logits_size)[actions - self.space.start]
+        if isinstance(self.relaxation, Blocks):
+            first = getattr(self.space, "start", np.zeros(len(self.sizes), int))
+            columns = (actions - first).T
+            pairs = zip(self.sizes, columns, strict=True)
+            return np.concatenate([np.eye(n)[column] for n, column in pairs], axis=-1)
+        return actions
 
     def describe_output(self) -> str:
         """Returns how a policy for this space has to end, for a message."""

@@ -46,6 +46,7 @@ class Environments:
         env: id or specification of a registered environment, an `Env`, a `VectorEnv`, or a function
             that makes one of the two.
         n_envs: how many environments run side by side.
+        action_bounds: how real samples get into the bounds of a `Box`; see `ActionSpace`.
 
     Attributes:
         observations: `[n_envs, ...]`, `None` before `reset`.
@@ -62,7 +63,8 @@ class Environments:
         FloatingPointError: if it returns a reward or an observation that is not finite.
     """
 
-    def __init__(self, env: Any, n_envs: int):
+    def __init__(self, env: Any, n_envs: int, action_bounds: str | None = None):
+        self.action_bounds = action_bounds
         self._make: Callable[[], Any] = lambda: make_vector(env, n_envs)
         self.vector = self._make()
         # What a user made, a user closes.
@@ -74,7 +76,8 @@ class Environments:
         self._processes = isinstance(self.vector.unwrapped, gymnasium.vector.AsyncVectorEnv)
         self._broken = self._interrupted = False
         self.n_envs = self.vector.num_envs
-        self.action_space = ActionSpace(self.vector.single_action_space, self.name)
+        space = self.vector.single_action_space
+        self.action_space = ActionSpace(space, self.name, action_bounds)
         self.observation_shape = check_observation_space(
             self.vector.single_observation_space, self.name
         )

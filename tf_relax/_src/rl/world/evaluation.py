@@ -17,7 +17,9 @@ def another(environments: Environments, env: Any) -> Environments:
         environments: of training.
         env: what they were made from.
     """
-    return Environments(env, 1) if environments.owned else environments
+    if not environments.owned:
+        return environments
+    return Environments(env, 1, environments.action_bounds)
 
 
 def evaluate(
