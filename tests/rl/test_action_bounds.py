@@ -49,7 +49,7 @@ def test_densities_and_probabilities_at_the_bounds_sum_to_one(kind, mean, scale)
     logits = np.float32([[*own_units(kind, mean, scale)]])
     logits[0, 1] = np.log(logits[0, 1])
     edges = np.array([[LOW], [HIGH]])
-    x, w = (np.arange(20_000) + 0.5) / 10_000 - 1, 1e-4  # the midpoint rule
+    x, w = (np.arange(20_000) + 0.5) / 10_000 - 1, np.full(20_000, 1e-4)  # the midpoint rule
     if kind == "squash":
         reach = 9.0  # beyond, tanh is 1 in float32
         inner, weights = np.tanh(reach * x), w * reach * (1 - np.tanh(reach * x) ** 2)
