@@ -71,8 +71,8 @@ def contestants() -> dict[str, Callable[[], dict[str, Any]]]:
 def log_variance(trainer: rl.PolicyGradient, raw: Any) -> float:
     """Returns the logarithm of the total variance of the gradient of one episode."""
     evidence = trainer.differentiate(raw)
-    observations = to_tensors(raw).observations
-    gradients = trajectory_gradients(trainer, observations, evidence.logit_gradients)
+    seen = trainer.seen(to_tensors(raw))
+    gradients = trajectory_gradients(trainer, seen, evidence.logit_gradients)
     flat = np.concatenate([g.numpy().reshape(len(g), -1) for g in gradients], axis=1)
     return float(np.log(flat.var(axis=0, ddof=1).sum()))
 

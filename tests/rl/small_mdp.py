@@ -124,7 +124,11 @@ def log_odds(trainer: rl.PolicyGradient) -> np.ndarray:
 
 
 def list_all(
-    trainer: rl.PolicyGradient, rng: np.random.Generator, nodes: int = 48, fresh: bool = False
+    trainer: rl.PolicyGradient,
+    rng: np.random.Generator,
+    nodes: int = 48,
+    fresh: bool = False,
+    odds_along: Any = None,
 ) -> Listed:
     """Lists all trajectories of the table with nodes for the noise given every action.
 
@@ -136,15 +140,23 @@ def list_all(
         rng: of what must not matter.
         nodes: Gauss-Legendre nodes in the uniform behind the noise.
         fresh: whether the noise of z is independent of the action, as if it were not stored.
+        odds_along: returns the log-odds of action 1 in every step of a path; `None` takes those of
+            a linear policy.
     """
     one_bit = trainer.action_space.logits_size == 1
-    odds = log_odds(trainer)
+    if odds_along is None:
+        in_state = log_odds(trainer)
+
+        def odds_along(path: Any) -> Any:
+            return [in_state[s] for s, _, _, _ in path]
+
     x, w = np.polynomial.legendre.leggauss(nodes)
     v, w = (x + 1) / 2, w / 2
     columns = []
     for p, path in trajectories():
-        for s, action, _, _ in path:
-            p *= sigmoid((2 * action - 1) * odds[s])
+        odds = odds_along(path)
+        for (_, action, _, _), odd in zip(path, odds, strict=True):
+            p *= sigmoid((2 * action - 1) * odd)
         for pretended in (0, 1) if fresh else (None,):
             shape = (HORIZON + 1, nodes)  # a row more than there are steps, to be masked
             fields = {name: np.zeros(shape) for name in ("a", "r", "l", "end", "mask", "weight")}
@@ -153,7 +165,7 @@ def list_all(
                 states[t, :, s] = 1
                 successors[t] = np.eye(3, 2)[successor]
                 sign = action if pretended is None else pretended
-                below, above = sigmoid(-odds[s]), sigmoid(odds[s])
+                below, above = sigmoid(-odds[t]), sigmoid(odds[t])
                 noise = (
                     np.log1p(-above * v) - np.log(above * v)
                     if sign

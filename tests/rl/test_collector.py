@@ -81,7 +81,7 @@ def test_those_that_end_first_would_be_short():
     env.reset(0)
     first = []
     while len(first) < 400:
-        step = env.step(made.samples(env.observations))
+        step = env.step(made.samples(env.observations)[0])
         if step.done.any():
             first += [length for _, length in env.finished][: 8 - len(first) % 8]
             env.finished.clear()

@@ -22,6 +22,7 @@ from tf_relax._src.rl.networks import (
 )
 from tf_relax._src.rl.persistence import load
 from tf_relax._src.rl.policy_gradient import PolicyGradient
+from tf_relax._src.rl.recurrent_networks import recurrent_policy, recurrent_value
 from tf_relax._src.rl.steps.clip import Clip
 from tf_relax._src.rl.steps.kl_penalty import KLPenalty
 from tf_relax._src.rl.steps.natural_gradient import NaturalGradient
@@ -54,4 +55,6 @@ __all__ = [
     "get",
     "load",
     "masked_policy",
+    "recurrent_policy",
+    "recurrent_value",
 ]

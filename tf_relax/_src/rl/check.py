@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_relax._src.rl.recurrence import state_shapes
 from tf_relax._src.rl.trainer import Trainer
 from tf_relax._src.rl.world.rollout import Rollout
 
@@ -124,6 +125,45 @@ def common(one: Any, other: Any) -> list[Any]:
     """Returns the variables of one list that another has, too."""
     known = {id(variable) for variable in other}
     return [variable for variable in one if id(variable) in known]
+
+
+def outputs(trainer: Trainer, observation_shape: tuple[int, ...]) -> None:
+    """Raises a ValueError if what policy or value return is not what it has to be."""
+    policy_output(trainer, _first_output(trainer.policy, observation_shape))
+    if trainer.value is not None:
+        value_output(trainer.value, _first_output(trainer.value, observation_shape))
+    if not state_shapes(trainer.policy):
+        return
+    region, estimator = trainer.trust_region, trainer.estimator
+    if region is not None and region.needs_ratio:
+        raise ValueError(
+            f"{type(region).__name__} shuffles steps, and the recurrent policy "
+            f"'{trainer.policy.name}' has to be unrolled in their order. Use KLPenalty, "
+            "NaturalGradient, or no trust region."
+        )
+    if estimator.off_policy is not None:
+        raise ValueError(
+            "OffPolicy remembers single steps, without what the recurrent policy "
+            f"'{trainer.policy.name}' had seen before them. Leave `off_policy` out."
+        )
+
+
+def _first_output(model: keras.Model, observation_shape: tuple[int, ...]) -> Any:
+    """Returns a model's output, but for the states of a recurrent one, which have to fit."""
+    observations, shapes = tf.zeros((1, *observation_shape)), state_shapes(model)
+    if not shapes:
+        return model(observations, training=False)
+    memory = [tf.zeros((1, *shape)) for shape in shapes]
+    returned = model([observations, *memory], training=False)
+    found = [tuple(x.shape[1:]) for x in returned[1:]] if isinstance(returned, list) else []
+    if found != shapes:
+        raise ValueError(
+            f"The model '{model.name}' has {len(shapes) + 1} inputs: a recurrent one maps "
+            "[observations, *states] to [output, *states], states of the same shapes. Its states "
+            f"go in with shapes {shapes} and come out with {found}. Observations of several parts "
+            "are flattened to one array."
+        )
+    return returned[0]
 
 
 def policy_output(trainer: Trainer, logits: tf.Tensor) -> None:

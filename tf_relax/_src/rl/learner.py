@@ -12,6 +12,7 @@ from tf_relax._src.relaxations import Discrete, Draw
 from tf_relax._src.rl.gradient.estimators import Steps
 from tf_relax._src.rl.gradient.returns import lambda_returns
 from tf_relax._src.rl.gradient.squared_gradient import squared_gradient_slope
+from tf_relax._src.rl.recurrence import Seen
 from tf_relax._src.rl.steps.trust_region import Proposal, event_sum
 from tf_relax._src.rl.trainer import Trainer
 from tf_relax._src.rl.world.rollout import Rollout
@@ -54,6 +55,7 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
     """
     estimator, relaxation = trainer.estimator, trainer.action_space.relaxation
     trajectories = rollout.rewards.shape[1]
+    seen = trainer.seen(rollout)
     states, taken, z_noise = map(_rows, (rollout.observations, rollout.actions, rollout.noise))
     mask = _rows(rollout.mask)
     policy = trainer.policy.trainable_variables
@@ -66,13 +68,14 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
     def evaluate(
         chosen: tf.Tensor | None = None, weights: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, Any]:
-        some = [states, _rows(returns)]
-        if chosen is not None:
-            some = [tf.gather(x, chosen) for x in some]
-        logits = trainer.logits(some[0])
+        some, target = seen, _rows(returns)
+        if chosen is not None:  # of a policy that remembers nothing: one row of many columns
+            rows, target = tf.gather(states, chosen), tf.gather(target, chosen)
+            some = Seen(rows[tf.newaxis], tf.ones_like(target)[tf.newaxis])
+        logits = trainer.unrolled_logits(some)
         extra = penalty(trainer.policy)
         if trainer.shared_variables:
-            error = tf.square(some[1] - trainer.values(some[0]))
+            error = tf.square(target - trainer.unrolled_values(some)[0])
             count = divisor if weights is None else tf.reduce_sum(weights)
             total = tf.reduce_sum(error * (mask if weights is None else weights))
             extra += trainer.value_weight * total / count
@@ -105,7 +108,7 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
     surrogate_gradients: list[tf.Tensor] = []
     if learns is not None:
         # E[g] does not depend on the surrogate: descending E[g^2] descends the variance.
-        slope = squared_gradient_slope(trainer, rollout.observations, g)
+        slope = squared_gradient_slope(trainer, seen, g)
         targets, seeds = [g], [2 * slope / (divisor * rows)]
         if tf.is_tensor(critic_extra):
             targets, seeds = [g, critic_extra], [*seeds, tf.ones_like(critic_extra)]
@@ -247,11 +250,10 @@ def _value(trainer: Trainer, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, li
         zero = tf.zeros_like(rewards)
         returns = lambda_returns(rewards, zero, rollout.done, gamma, lam)
         return zero, returns, []
-    states, successors = _rows(rollout.observations), _rows(rollout.successors)
     variables = trainer.value_variables
     with tf.GradientTape() as tape:
-        both = trainer.values(tf.concat([states, successors], axis=0))
-        now, after = [tf.reshape(x, rewards.shape) for x in tf.split(both, 2)]
+        both = trainer.unrolled_values(trainer.seen(rollout), rollout.successors)
+        now, after = [tf.reshape(x, rewards.shape) for x in both]
         values = tf.stop_gradient(now)
         after = tf.stop_gradient(after) * (1 - rollout.terminated)
         returns = lambda_returns(rewards, after, rollout.done, gamma, lam)
@@ -266,12 +268,12 @@ def _train_value(trainer: Trainer, rollout: Rollout, evidence: Evidence, more_st
     if not variables:
         return
     apply(trainer.value_optimizer, evidence.value_gradients, variables)
-    states, mask = _rows(rollout.observations), _rows(rollout.mask)
+    seen, mask = trainer.seen(rollout), _rows(rollout.mask)
     target = _rows(evidence.returns)
 
     def again(k: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            error = tf.square(target - trainer.values(states))
+            error = tf.square(target - trainer.unrolled_values(seen)[0])
             loss = tf.reduce_sum(error * mask) / tf.reduce_sum(mask) + penalty(trainer.value)
         apply(trainer.value_optimizer, tape.gradient(loss, variables), variables)
         return k + 1

@@ -79,13 +79,13 @@ def dense_policy(
     (None, 2)
     """
     environments = Environments(env, 1)
-    last = _actions(environments, log_scale)
+    last = actions_layer(environments, log_scale)
     policy = _dense(environments.observation_shape, units, activation, last, "policy")
     environments.close()
     return policy
 
 
-def _actions(environments: Environments, log_scale: float) -> keras.Layer:
+def actions_layer(environments: Environments, log_scale: float) -> keras.Layer:
     """Returns the last layer of a policy."""
     space = environments.action_space
     if not space.discrete:
@@ -191,7 +191,9 @@ def actor_critic(
     observations = keras.Input(shape)
     features = torso(observations)
     last = keras.layers.Dense(1, kernel_initializer="zeros")
-    policy = keras.Model(observations, _actions(environments, log_scale)(features), name="policy")
+    policy = keras.Model(
+        observations, actions_layer(environments, log_scale)(features), name="policy"
+    )
     value = keras.Model(observations, last(features), name="value")
     environments.close()
     return policy, value

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_relax._src.rl import saved_environment
 from tf_relax._src.rl.gradient import estimators
+from tf_relax._src.rl.recurrence import state_shapes, step
 from tf_relax._src.rl.world import wrapper_statistics
 from tf_relax._src.whole_files import WholeFiles, check_store
 
@@ -207,16 +208,19 @@ class Saved(WholeFiles):
     def export(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
         """Writes a SavedModel from observations, as the environment gives them, to logits.
 
-        The statistics of the observations are part of it, as they are now.
+        That of a recurrent policy maps `[observations, *states]` to `[logits, *states]`. The
+        statistics of the observations are part of it, as they are now.
 
         Args:
             filepath: where to.
             *args: as of `keras.Model.export`.
             **kwargs: as of `keras.Model.export`.
         """
-        shape = self.environments.observation_shape
-        observations = keras.Input(shape, name="observations")
-        served = keras.Model(observations, _Logits(self)(observations), name=self.name)
+        inputs = [keras.Input(self.environments.observation_shape, name="observations")]
+        for k, shape in enumerate(state_shapes(self.policy)):
+            inputs.append(keras.Input(shape, name=f"state_{k}"))
+        one_or_all = inputs if len(inputs) > 1 else inputs[0]
+        served = keras.Model(one_or_all, _Logits(self)(one_or_all), name=self.name)
         served.export(filepath, *args, **kwargs)
 
 
@@ -229,8 +233,13 @@ class _Logits(keras.layers.Layer):
         self._size = trainer.action_space.logits_size
         self.built = True
 
-    def call(self, observations: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.policy(self._scaled(observations), training=False), tf.float32)
+    def call(self, inputs: Any) -> Any:
+        observations, *memory = tf.nest.flatten(inputs)
+        logits, memory = step(self.policy, self._scaled(observations), memory)
+        return [logits, *memory] if memory else logits
 
-    def compute_output_spec(self, observations: keras.KerasTensor) -> keras.KerasTensor:
-        return keras.KerasTensor((observations.shape[0], self._size), "float32")
+    def compute_output_spec(self, inputs: Any) -> Any:
+        observations, *memory = tf.nest.flatten(inputs)
+        logits = keras.KerasTensor((observations.shape[0], self._size), "float32")
+        states = [keras.KerasTensor(x.shape, "float32") for x in memory]
+        return [logits, *states] if states else logits

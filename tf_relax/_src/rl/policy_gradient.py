@@ -21,6 +21,8 @@ from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.off_policy import Memory
 from tf_relax._src.rl.listeners import Listeners
 from tf_relax._src.rl.networks import dense_value
+from tf_relax._src.rl.recurrence import state_shapes
+from tf_relax._src.rl.recurrent_networks import recurrent_value
 from tf_relax._src.rl.steps.schedulable import Fixed, Schedulable
 from tf_relax._src.rl.steps.trust_region import TrustRegion
 from tf_relax._src.rl.world import wrapper_statistics
@@ -47,13 +49,14 @@ class PolicyGradient(Acting):
     Args:
         policy: Keras model from observations to the logits of the actions: n for `Discrete(n)`, all
             blocks side by side for `MultiDiscrete`, one per bit for `MultiBinary`, and means, then
-            log standard deviations, for `Box`. It is called with `training=False`.
+            log standard deviations, for `Box`. It is called with `training=False`. A recurrent one
+            maps `[observations, *states]` to `[logits, *states]`, as `recurrent_policy` does.
         env: id or specification of an environment, a `gymnasium.Env`, a
             `gymnasium.vector.VectorEnv`, or a function that makes one of these.
         estimator: `"reinforce"`, `"a2c"`, `"lax"` (continuous actions), `"relax"` (discrete
             actions), or an object such as `PolicyRelax(coupled=False)`.
-        value: Keras model from observations to one number, the state value. `a2c` makes one if none
-            is given; `lax` and `relax` then use ``V(s) + c(a, s)``.
+        value: Keras model from observations to one number, the state value; it may be recurrent as
+            well. `a2c` makes one if none is given; `lax` and `relax` then use ``V(s) + c(a, s)``.
         surrogate: ``c(a, s)`` for `lax` and `relax`: a `tf_relax.surrogates.Surrogate` that looks
             at its context, which is the state, or a Keras model of `[action, state]`; `None` is a
             network with two layers of 64 units.
@@ -124,7 +127,7 @@ class PolicyGradient(Acting):
         environments = Environments(env, n_envs, action_bounds)
         shape = environments.observation_shape
         if value is None and self.estimator.uses_value:
-            value = dense_value(shape)
+            value = (recurrent_value if state_shapes(policy) else dense_value)(shape)
         if self.estimator.uses_critic:
             surrogate = critics.resolve(surrogate, f"'{self.name}'")
         self.policy, self.value, self.surrogate = policy, value, surrogate
@@ -147,10 +150,8 @@ class PolicyGradient(Acting):
         self.action_space = environments.action_space
         check.arguments(self)
         self.whole_episodes = self.n_steps is None
-        states = tf.zeros((1, *shape))
-        check.policy_output(self, self.policy(states, training=False))
-        if self.value is not None:
-            check.value_output(self.value, self.value(states, training=False))
+        check.outputs(self, shape)
+        environments.remember(self.memory_shapes)
         self.critic: critics.Critic | None = None
         self.memory: Memory | None = None
         if self.estimator.uses_critic:
@@ -343,12 +344,10 @@ class PolicyGradient(Acting):
         if self._evaluation is None:
             self._evaluation = another(self.environments, self._given_env)
         with wrapper_statistics.lent(self.environments.vector, self._evaluation.vector):
-            returns = evaluate(
-                self._evaluation,
-                lambda observations: self.samples(observations, deterministic),
-                n_episodes,
-                seed,
-            )
+            self._evaluation.remember(state_shapes(self.policy))
+            act = functools.partial(self.samples, deterministic=deterministic)
+            returns = evaluate(self._evaluation, act, n_episodes, seed)
+            self._evaluation.remember(self.memory_shapes)  # which may be that of training
         return float(returns.mean()), float(returns.std())
 
     def _normalized(self, raw: Rollout) -> Rollout:

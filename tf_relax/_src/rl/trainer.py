@@ -11,8 +11,10 @@ from tf_relax._src.critic import Critic
 from tf_relax._src.rl.gradient.estimators import PolicyEstimator
 from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.squared_gradient import Policy
+from tf_relax._src.rl.recurrence import Seen
 from tf_relax._src.rl.steps.trust_region import TrustRegion
 from tf_relax._src.rl.world.action_space import ActionSpace
+from tf_relax._src.rl.world.rollout import Rollout
 from tf_relax._src.surrogates import Surrogate
 
 
@@ -73,8 +75,22 @@ class Trainer(Policy, Protocol):
     @property
     def value_variables(self) -> list[keras.Variable]: ...
 
+    def logits(self, states: tf.Tensor) -> tf.Tensor:
+        """Returns the logits of a policy that remembers nothing."""
+        ...
+
     def values(self, states: tf.Tensor) -> tf.Tensor:
-        """Returns the state value, `[batch]`, in float32."""
+        """Returns the state value, `[batch]`, of one that remembers nothing."""
+        ...
+
+    def seen(self, rollout: Rollout) -> Seen:
+        """Returns what policy and value see of a rollout."""
+        ...
+
+    def unrolled_values(
+        self, seen: Seen, successors: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns the state value at all rows, and that of the observations after them."""
         ...
 
     def draw_noise(self, shape: Any) -> tf.Tensor:

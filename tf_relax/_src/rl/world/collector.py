@@ -69,7 +69,8 @@ class Collector:
         if self.environments.observations is None or seed is not None:
             self.environments.reset(seed)
         while True:
-            rollout = _stacked([self._step() for _ in range(n_steps)])
+            memory = self.environments.memory
+            rollout = _stacked([self._step() for _ in range(n_steps)])._replace(memory=memory)
             frames = int(rollout.mask.sum())
             if frames:  # else all did nothing but reset themselves
                 return rollout, frames
@@ -79,6 +80,7 @@ class Collector:
         assert self.n_episodes is not None
         left = np.full(count, self.n_episodes // count)
         self.environments.reset(seed)
+        memory = self.environments.memory
         rows: list[Rollout] = []
         ends: list[list[int]] = [[] for _ in range(count)]
         kept: list[tuple[float, int]] = []
@@ -104,10 +106,11 @@ class Collector:
             for end in last_rows:
                 # Skips the row in which the environment reset itself.
                 start += int(columns.mask[start, i] == 0)
-                episodes.append(Rollout(*[field[start:end, i] for field in columns]))
+                episodes.append(Rollout(*[field[start:end, i] for field in columns.rows]))
                 start = end
         self.unused = frames - sum(len(episode.rewards) for episode in episodes)
-        return from_episodes(episodes), frames
+        nothing = tuple(np.zeros((len(episodes), *x.shape[1:]), x.dtype) for x in memory)
+        return from_episodes(episodes)._replace(memory=nothing), frames
 
     def _step(self) -> Rollout:
         observations: Any = self.environments.observations
@@ -134,5 +137,5 @@ class Collector:
 
 
 def _stacked(rows: list[Rollout]) -> Rollout:
-    fields = [np.stack(field) for field in zip(*rows, strict=True)]
+    fields = [np.stack(field) for field in zip(*(row.rows for row in rows), strict=True)]
     return Rollout(*[field.astype(np.float32, copy=False) for field in fields])

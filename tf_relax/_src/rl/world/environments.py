@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tf_relax._src.rl.recurrence import blank
 from tf_relax._src.rl.world.action_space import ActionSpace, check_observation_space
 from tf_relax._src.rl.world.gym import gymnasium
 from tf_relax._src.rl.world.vectors import Pausable, make_vector, vector_name
@@ -50,6 +51,8 @@ class Environments:
 
     Attributes:
         observations: `[n_envs, ...]`, `None` before `reset`.
+        memory: what a recurrent policy remembers of the episodes under way, `[n_envs, ...]` each;
+            whoever acts writes it, and it is zero where an episode begins.
         owned: whether they were made here, and are closed here.
         pausable: whether some may be left alone while others go on.
         finished: return and length of every episode that has ended; whoever reads it clears it.
@@ -87,13 +90,20 @@ class Environments:
         mode = self.vector.metadata.get("autoreset_mode")
         # Gymnasium 1.0 knows no modes, and resets in the step after the last one.
         self._autoreset = getattr(mode, "value", mode) or "NextStep"
+        self._memory_shapes: list[tuple[int, ...]] = []
         self.finished: list[tuple[float, int]] = []
         # Begun so far in each environment: what an error calls the episode under way.
         self._episodes = np.zeros(self.n_envs, int)
         self.forget()
 
+    def remember(self, shapes: list[tuple[int, ...]]) -> None:
+        """Says of which shapes it is what a policy remembers of an episode."""
+        self._memory_shapes = shapes
+        self.forget()
+
     def forget(self) -> None:
         """Drops the episodes of the rollout under way: the next step needs a `reset` before it."""
+        self.memory = blank(self._memory_shapes, self.n_envs)
         self.observations: np.ndarray | None = None
         self._lengths = np.zeros(self.n_envs, int)
         self._returns = np.zeros(self.n_envs)
@@ -169,6 +179,10 @@ class Environments:
             for i in ended:
                 successors[i] = infos["final_obs"][i]
             self._checked(successors)
+        goes_on = counts & ~done
+        self.memory = tuple(
+            np.where(goes_on.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for x in self.memory
+        )
         self._lengths += counts
         self._returns += np.where(counts, rewards, 0.0)
         if len(ended):

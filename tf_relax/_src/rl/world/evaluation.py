@@ -24,7 +24,7 @@ def another(environments: Environments, env: Any) -> Environments:
 
 def evaluate(
     environments: Environments,
-    act: Callable[[np.ndarray], np.ndarray],
+    act: Callable[..., tuple[np.ndarray, Any]],
     n_episodes: int,
     seed: int | None,
 ) -> np.ndarray:
@@ -35,7 +35,7 @@ def evaluate(
 
     Args:
         environments: where to act; they are reset.
-        act: samples, or modes, for observations.
+        act: samples, or modes, for observations and what is remembered, and what then is.
         n_episodes: how many episodes.
         seed: of the environments.
 
@@ -53,7 +53,8 @@ def evaluate(
         environments.pause(i)
     while left.any():
         assert environments.observations is not None
-        step = environments.step(act(environments.observations))
+        b, environments.memory = act(environments.observations, memory=environments.memory)
+        step = environments.step(b)
         totals += np.where(step.counts, step.rewards, 0.0)
         ended = step.done & (left > 0)
         returns += totals[ended].tolist()

@@ -24,6 +24,8 @@ class Rollout(NamedTuple):
         terminated: 1.0 where the environment ended the episode: nothing follows.
         done: 1.0 where it ended for any reason, a time limit included.
         mask: 0.0 where the row is padding, or a step in which the environment only reset itself.
+        memory: what policy and value remember before the first row, `[trajectories, ...]` each;
+            empty where they remember nothing.
     """
 
     observations: Any
@@ -34,6 +36,12 @@ class Rollout(NamedTuple):
     terminated: Any
     done: Any
     mask: Any
+    memory: Any = ()
+
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        """All fields but the memory."""
+        return tuple(self)[:-1]
 
 
 def padded_length(steps: int) -> int:
@@ -51,7 +59,7 @@ def from_episodes(episodes: list[Rollout]) -> Rollout:
     def pad(x: np.ndarray) -> np.ndarray:
         return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
 
-    columns = [[pad(field) for field in episode] for episode in episodes]
+    columns = [[pad(field) for field in episode.rows] for episode in episodes]
     return Rollout(*[np.stack(field, axis=1) for field in zip(*columns, strict=True)])
 
 
@@ -91,4 +99,6 @@ def _along(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 def to_tensors(rollout: Rollout) -> Rollout:
     """Returns a rollout as float32 tensors."""
-    return Rollout(*[tf.constant(field, tf.float32) for field in rollout])
+    memory = tuple(tf.constant(state, tf.float32) for state in rollout.memory)
+    rows = Rollout(*[tf.constant(field, tf.float32) for field in rollout.rows])
+    return rows._replace(memory=memory)
