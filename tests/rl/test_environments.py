@@ -385,9 +385,31 @@ def test_processes_that_died_are_replaced():
     for process in made.environments.vector.processes:
         process.terminate()
         process.join()
-    with pytest.raises(RuntimeError, match=r"raised .*Error in step"):
+    frames, old = made.frames, made.environments.vector
+    with pytest.warns(UserWarning, match=r"(?s)raised .*Error in step.*started anew"):
         made.fit(16, verbose=0)
-    frames = made.frames
-    made.fit(16, verbose=0)
     assert made.frames > frames
+    assert made.environments.vector is not old
+    made.environments.close()
+
+
+class Doomed(Counter):
+    """Its process is gone after some steps."""
+
+    def step(self, action):
+        if self.step_number == 2:
+            os._exit(1)
+        return super().step(action)
+
+
+def test_processes_that_die_again_and_again_stop_training():
+    made = trainer(
+        lambda: gymnasium.vector.AsyncVectorEnv([Doomed] * 2), policy_env=Counter(), n_steps=8
+    )
+    with (
+        pytest.warns(UserWarning, match="started anew") as warned,
+        pytest.raises(RuntimeError, match=r"raised EOFError in step 3 of episode"),
+    ):
+        made.fit(16, seed=0, verbose=0)
+    assert len(warned) == 3
     made.environments.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tf_relax._src.rl.world.environments import Environments
+from tf_relax._src.rl.world.environments import Environments, ProcessEnded
 from tf_relax._src.rl.world.rollout import Rollout, from_episodes
 
+# Of processes in one rollout: where they end again and again, something else is wrong.
+_RESTARTS = 3
 # Noise is drawn for so many steps at once: a draw takes as long as several actions.
 _BLOCK = 256
 
@@ -53,9 +56,22 @@ class Collector:
     def collect(self, seed: int | None = None) -> tuple[Rollout, int]:
         """Returns a rollout and the number of frames that it took.
 
+        Where a process of the environments ends, they are made anew, with a warning.
+
         Args:
             seed: of the environments, for the first rollout of a training run.
         """
+        for _ in range(_RESTARTS):
+            try:
+                return self._collected(seed)
+            except ProcessEnded as ended:
+                warnings.warn(
+                    f"{ended}\nIts processes are started anew, and so is the rollout under way.",
+                    stacklevel=4,
+                )
+        return self._collected(seed)
+
+    def _collected(self, seed: int | None) -> tuple[Rollout, int]:
         self.environments.finished.clear()  # left by what failed, or by an evaluation
         try:
             if self.n_steps is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +18,10 @@ _ENDED = (
     "environment, and it is made anew by itself; or go on in a new one: trainer.save(path), then "
     "tf_relax.rl.load(path, env=...)."
 )
+
+
+class ProcessEnded(RuntimeError):
+    """A process of an environment is gone, and another can be started in its place."""
 
 
 class Transition(NamedTuple):
@@ -62,7 +65,8 @@ class Environments:
             environment that does not say how it goes on after an episode.
         TypeError: for anything else as `env`.
         RuntimeError: (from `step` and `reset`) if the environment raises; the message names the
-            environment, the episode and the step.
+            environment, the episode and the step. `ProcessEnded` if its process has ended, and the
+            next `reset` starts another.
         FloatingPointError: if it returns a reward or an observation that is not finite.
     """
 
@@ -202,7 +206,9 @@ class Environments:
 
     def close(self) -> None:
         """Closes the environments, unless they were given ready-made."""
-        if self.owned:
+        if self.owned and self._broken:
+            self._discard()
+        elif self.owned:
             self.vector.close()
 
     def interrupted(self) -> None:
@@ -218,9 +224,19 @@ class Environments:
         return not all(process.is_alive() for process in processes)
 
     def _remake(self) -> None:
-        with contextlib.suppress(Exception):
-            self.vector.close(terminate=True)
+        self._discard()
         self.vector, self._broken = self._make(), False
+
+    def _discard(self) -> None:
+        """Ends all processes; `close` would wait for the answer of one that is gone."""
+        vector = self.vector.unwrapped
+        for process in vector.processes:
+            process.terminate()
+        for process, pipe in zip(vector.processes, vector.parent_pipes, strict=True):
+            process.join()
+            if pipe is not None:
+                pipe.close()
+        vector.closed = True
 
     def _call(self, function: Callable[[], Any]) -> Any:
         if self._broken:
@@ -234,7 +250,10 @@ class Environments:
             self.forget()
             self._broken = self._processes
             hint = f"\nIt {_ENDED}" if self._processes and not self.owned else ""
-            raise RuntimeError(
+            # What a pipe says whose other end is gone; environments of ours can be made anew.
+            gone = self._processes and self.owned and isinstance(error, (EOFError, ConnectionError))
+            kind = ProcessEnded if gone else RuntimeError
+            raise kind(
                 f"The environment {self.name} raised {type(error).__name__} in {where}: "
                 f"{error}{hint}"
             ) from error
