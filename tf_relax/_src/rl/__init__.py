@@ -13,6 +13,7 @@ from tf_relax._src.rl.gradient.estimators import (
 )
 from tf_relax._src.rl.gradient.linear_advantage import LinearAdvantage
 from tf_relax._src.rl.gradient.off_policy import OffPolicy
+from tf_relax._src.rl.make_trainer import make_trainer
 from tf_relax._src.rl.networks import (
     NormalParameters,
     actor_critic,
@@ -54,6 +55,7 @@ __all__ = [
     "episodes_to_solve",
     "get",
     "load",
+    "make_trainer",
     "masked_policy",
     "recurrent_policy",
     "recurrent_value",
