@@ -82,7 +82,7 @@ TASKS = {
     "Pendulum-v1": Task(
         300_000,
         -250,
-        {"gamma": 0.95},
+        {"gamma": 0.95, "n_steps": 256},
         {
             "n_envs": 4, "n_steps": 1024, "gae_lambda": 0.95, "gamma": 0.9, "n_epochs": 10,
             "learning_rate": 1e-3, "use_sde": True, "sde_sample_freq": 4,

@@ -44,6 +44,18 @@ def test_the_deviation_does_not_depend_on_the_rollouts(lengths, n_steps):
     assert 1 / made.normalization.reward_scale == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_first_rollout_is_divided_by_its_own_deviation():
+    """Else a value would first be fitted to rewards of another size than all that follow."""
+    seen, first = [], np.arange(1, 6)
+    made = trainer(Counter((1000,)), n_steps=5, gamma=0.0, normalize_rewards=True)
+    update = made._update[False]
+    made._update[False] = lambda rollout: (seen.append(rollout.rewards[:, 0]), update(rollout))[1]
+    made.fit(10, seed=0, verbose=0)
+    np.testing.assert_allclose(seen[0], first / first.std(), rtol=1e-3)
+    # From then on, by that of what was seen before.
+    np.testing.assert_allclose(seen[1], (first + 5) / first.std(), rtol=1e-3)
+
+
 def test_it_is_that_of_gymnasium():
     """Where no episode ends: Gymnasium's wrapper drops the sum before the last reward of one."""
     made = trainer(Noisy((1000,)), n_steps=7, gamma=GAMMA, normalize_rewards=True)

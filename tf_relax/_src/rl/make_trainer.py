@@ -23,7 +23,7 @@ def make_trainer(
     units: Sequence[int] = (64, 64),
     log_scale: float = 0.0,
     policy: keras.Model | None = None,
-    max_kl: float = 0.03,
+    max_kl: float = 0.02,
     value_steps: int = 40,
     learning_rate: float = 3e-3,
     jit_compile: bool = True,
@@ -32,7 +32,7 @@ def make_trainer(
     r"""Returns a compiled trainer that takes natural-gradient steps from 8 environments.
 
     Policy, value and surrogate are dense networks of their own (behind convolutions, for images).
-    An update is made of 256 steps of each environment, with generalised advantages of lambda .95,
+    An update is made of 128 steps of each environment, with generalised advantages of lambda .95,
     observations and rewards normalised. The step is one along ``F^-1 g`` (`NaturalGradient`); the
     value takes several of Adam. There is no entropy bonus. Chosen on CartPole, Acrobot and
     Pendulum.
@@ -77,7 +77,7 @@ def make_trainer(
         if not state_shapes(policy):  # of a recurrent one the value will be recurrent
             options["value"] = actor_critic(env)[1] if images else dense_value(shape, units)
         if arguments.get("n_episodes") is None:
-            options["n_steps"] = 256
+            options["n_steps"] = 128
     if chosen.uses_critic:
         options["surrogate"] = LinearAdvantage(units)
     options |= arguments

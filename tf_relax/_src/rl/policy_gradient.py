@@ -299,6 +299,8 @@ class PolicyGradient(Acting):
 
     def learn(self, raw: Rollout, rng: np.random.Generator | None = None) -> dict[str, float]:
         """Makes one update from a rollout as it was recorded, and returns what to log."""
+        carries = not self.whole_episodes
+        self.normalization.begin(raw, self.gamma, carries)
         rollout = self._normalized(raw)
         values, returns = self._update[self.value_steps > 1](to_tensors(rollout))
         logs = dict(zip(self._log_names, values.numpy().tolist(), strict=True))
@@ -311,7 +313,7 @@ class PolicyGradient(Acting):
                 (fit.updates, fit.batch_size), rng or np.random.default_rng()
             )
             self._fit_critic(*map(tf.constant, batches))
-        self.normalization.update(raw, self.gamma, carries=not self.whole_episodes)
+        self.normalization.update(raw, self.gamma, carries)
         if self.normalize_observations:
             self.forget_traces()
         return logs

@@ -31,6 +31,7 @@ class Normalization:
     def __init__(self, shape: tuple[int, ...], observations: bool, rewards: bool):
         self.observations = RunningMeanStd(shape=shape) if observations else None
         self.rewards = RunningMeanStd(shape=()) if rewards else None
+        self._begun = True  # else the rewards of a rollout were taken in before it was used
         self.forget()
 
     def forget(self) -> None:
@@ -61,6 +62,16 @@ class Normalization:
             return 1.0
         return float(1 / np.sqrt(self.rewards.var + _EPSILON))
 
+    def begin(self, raw: Rollout, gamma: float, carries: bool) -> None:
+        """Takes in the rewards of the first rollout, which are divided by their own deviation.
+
+        Else a value would begin with rewards of another size than all that follow. The arguments
+        are those of `update`.
+        """
+        self._begun = self.rewards is None or self.rewards.count >= 1
+        if not self._begun:
+            self._update_rewards(raw, gamma, carries)
+
     def update(self, raw: Rollout, gamma: float, carries: bool) -> None:
         """Takes in a rollout whose observations are not normalised.
 
@@ -69,13 +80,16 @@ class Normalization:
             gamma: discount of the sums.
             carries: whether its trajectories go on in the next rollout.
         """
-        if self.observations is None and self.rewards is None:
-            return
-        counts = raw.mask > 0
         if self.observations is not None:
-            self.observations.update(raw.observations[counts].astype(np.float64))
+            self.observations.update(raw.observations[raw.mask > 0].astype(np.float64))
+        if self._begun:
+            self._update_rewards(raw, gamma, carries)
+        self._begun = True
+
+    def _update_rewards(self, raw: Rollout, gamma: float, carries: bool) -> None:
         if self.rewards is None:
             return
+        counts = raw.mask > 0
         sums = np.zeros(raw.rewards.shape)
         total = np.zeros(raw.rewards.shape[1]) if self._sums is None else self._sums
         for t, rewards in enumerate(raw.rewards):
