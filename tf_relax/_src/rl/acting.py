@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tf_relax._src.rl import check
 from tf_relax._src.rl.persistence import Saved
-from tf_relax._src.rl.recurrence import Seen, blank, seen_in, state_shapes, step, unroll
 from tf_relax._src.rl.world.collector import Collector
+from tf_relax._src.rl.world.recurrence import Seen, blank, seen_in, state_shapes, step, unroll
 from tf_relax._src.rl.world.rollout import Rollout
 
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_relax._src.rl.recurrence import state_shapes
 from tf_relax._src.rl.trainer import Trainer
+from tf_relax._src.rl.world.recurrence import state_shapes
 from tf_relax._src.rl.world.rollout import Rollout
 
 

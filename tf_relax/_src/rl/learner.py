@@ -12,9 +12,9 @@ from tf_relax._src.relaxations import Discrete, Draw
 from tf_relax._src.rl.gradient.estimators import Steps
 from tf_relax._src.rl.gradient.returns import lambda_returns
 from tf_relax._src.rl.gradient.squared_gradient import squared_gradient_slope
-from tf_relax._src.rl.recurrence import Seen
 from tf_relax._src.rl.steps.trust_region import Proposal, event_sum
 from tf_relax._src.rl.trainer import Trainer
+from tf_relax._src.rl.world.recurrence import Seen
 from tf_relax._src.rl.world.rollout import Rollout
 from tf_relax._src.updates import apply
 

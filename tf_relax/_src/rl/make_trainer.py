@@ -12,9 +12,9 @@ from tf_relax._src.rl.gradient import estimators
 from tf_relax._src.rl.gradient.linear_advantage import LinearAdvantage
 from tf_relax._src.rl.networks import actor_critic, dense_policy, dense_value
 from tf_relax._src.rl.policy_gradient import PolicyGradient
-from tf_relax._src.rl.recurrence import state_shapes
 from tf_relax._src.rl.steps.natural_gradient import NaturalGradient
 from tf_relax._src.rl.world.environments import Environments
+from tf_relax._src.rl.world.recurrence import state_shapes
 
 
 def make_trainer(
@@ -56,8 +56,8 @@ def make_trainer(
 
     >>> trainer = make_trainer("CartPole-v1", n_envs=2, n_steps=16, jit_compile=False)
     >>> history = trainer.fit(total_timesteps=32, seed=0, verbose=0)
-    >>> trainer.frames
-    32
+    >>> trainer.trust_region.max_kl
+    0.02
     """
     environments = Environments(env, 1)
     shape, space = environments.observation_shape, environments.vector.single_observation_space

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from tf_relax._src.rl import saved_environment
 from tf_relax._src.rl.gradient import estimators
-from tf_relax._src.rl.recurrence import state_shapes, step
 from tf_relax._src.rl.world import wrapper_statistics
+from tf_relax._src.rl.world.recurrence import state_shapes, step
 from tf_relax._src.whole_files import WholeFiles, check_store
 
 # The environment that a trainer under deserialization gets instead of the one it was saved with.

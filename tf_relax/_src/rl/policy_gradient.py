@@ -21,7 +21,6 @@ from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.off_policy import Memory
 from tf_relax._src.rl.listeners import Listeners
 from tf_relax._src.rl.networks import dense_value
-from tf_relax._src.rl.recurrence import state_shapes
 from tf_relax._src.rl.recurrent_networks import recurrent_value
 from tf_relax._src.rl.steps.schedulable import Fixed, Schedulable
 from tf_relax._src.rl.steps.trust_region import TrustRegion
@@ -29,6 +28,7 @@ from tf_relax._src.rl.world import wrapper_statistics
 from tf_relax._src.rl.world.environments import Environments
 from tf_relax._src.rl.world.evaluation import another, evaluate
 from tf_relax._src.rl.world.normalization import Normalization
+from tf_relax._src.rl.world.recurrence import state_shapes
 from tf_relax._src.rl.world.rollout import Rollout, filled, to_tensors
 
 # Episodes that the logged `return` and `length` are means of.

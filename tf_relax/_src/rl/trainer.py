@@ -11,9 +11,9 @@ from tf_relax._src.critic import Critic
 from tf_relax._src.rl.gradient.estimators import PolicyEstimator
 from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.squared_gradient import Policy
-from tf_relax._src.rl.recurrence import Seen
 from tf_relax._src.rl.steps.trust_region import TrustRegion
 from tf_relax._src.rl.world.action_space import ActionSpace
+from tf_relax._src.rl.world.recurrence import Seen
 from tf_relax._src.rl.world.rollout import Rollout
 from tf_relax._src.surrogates import Surrogate
 

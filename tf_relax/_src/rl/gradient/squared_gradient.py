@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tf_relax._src.rl.gradient.slopes import slopes
-from tf_relax._src.rl.recurrence import Seen, state_shapes
 from tf_relax._src.rl.world.environments import Environments
+from tf_relax._src.rl.world.recurrence import Seen, state_shapes
 
 
 class Policy(Protocol):

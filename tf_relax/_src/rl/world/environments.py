@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_relax._src.rl.recurrence import blank
 from tf_relax._src.rl.world.action_space import ActionSpace, check_observation_space
 from tf_relax._src.rl.world.gym import gymnasium
+from tf_relax._src.rl.world.recurrence import blank
 from tf_relax._src.rl.world.vectors import Pausable, make_vector, vector_name
 
 _ENDED = (
