@@ -161,6 +161,7 @@ CASES = [
         {"coupled": False, "trajectory_wise": True, "off_policy": rl.OffPolicy(50)},
         None,
     ),
+    (rl.VTrace, {"rollouts": 2, "max_rho": 2.0, "max_c": 0.5}, None),
     (rl.OffPolicy, {"capacity": 50, "updates": 3, "batch_size": 7}, None),
     (rl.Clip, {"epsilon": 0.1, "epochs": 3, "minibatches": 2, "normalize": False}, None),
     (rl.KLPenalty, {"target": 0.02, "steps": 3, "beta": 0.5}, None),

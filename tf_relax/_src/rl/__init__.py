@@ -13,6 +13,7 @@ from tf_relax._src.rl.gradient.estimators import (
 )
 from tf_relax._src.rl.gradient.linear_advantage import LinearAdvantage
 from tf_relax._src.rl.gradient.off_policy import OffPolicy
+from tf_relax._src.rl.gradient.v_trace import VTrace
 from tf_relax._src.rl.make_trainer import make_trainer
 from tf_relax._src.rl.networks import (
     NormalParameters,
@@ -48,6 +49,7 @@ __all__ = [
     "PolicyReinforce",
     "PolicyRelax",
     "StopOnReward",
+    "VTrace",
     "actor_critic",
     "convolutional_torso",
     "dense_policy",

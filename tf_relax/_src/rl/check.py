@@ -51,6 +51,13 @@ def arguments(trainer: Trainer) -> None:
             "estimator='a2c'."
         )
 
+    if trainer.reuse is not None and (estimator.uses_critic or trainer.value is None):
+        raise ValueError(
+            f"VTrace reweights log-probabilities and corrects a value, and estimator='{kind}' has "
+            + ("a pathwise part that no ratio reweights." if estimator.uses_critic else "no value.")
+            + " Use estimator='a2c', or leave `reuse` out."
+        )
+
 
 def amounts(trainer: Trainer) -> None:
     """Raises a ValueError for what a rollout cannot be made from; callbacks may have changed it."""

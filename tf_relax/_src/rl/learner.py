@@ -44,7 +44,12 @@ class Evidence(NamedTuple):
     entropy: tf.Tensor
 
 
-def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = None) -> Evidence:
+def differentiate(
+    trainer: Trainer,
+    rollout: Rollout,
+    noise: tf.Tensor | None = None,
+    behaviour: tf.Tensor | None = None,
+) -> Evidence:
     """Estimates all gradients of one update.
 
     Args:
@@ -52,6 +57,8 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
         rollout: what was recorded, as tensors.
         noise: of ``z~``, `[steps, trajectories, ...]`; drawn where an estimator needs it and none
             is given.
+        behaviour: log-probabilities of the actions under the policy that took them, where that was
+            another one, `[steps, trajectories]`; see `VTrace`.
     """
     estimator, relaxation = trainer.estimator, trainer.action_space.relaxation
     trajectories = rollout.rewards.shape[1]
@@ -59,8 +66,6 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
     states, taken, z_noise = map(_rows, (rollout.observations, rollout.actions, rollout.noise))
     mask = _rows(rollout.mask)
     policy = trainer.policy.trainable_variables
-    values, returns, value_gradients = _value(trainer, rollout)
-
     # Constants, for a roll-out divided by the steps that happen to be in it would be biased.
     rows = rollout.rewards.shape[0] if trainer.n_steps is not None else 1
     divisor = trajectories * rows
@@ -68,7 +73,7 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
     def evaluate(
         chosen: tf.Tensor | None = None, weights: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, Any]:
-        some, target = seen, _rows(returns)
+        some, target = seen, _rows(worth.targets)
         if chosen is not None:  # of a policy that remembers nothing: one row of many columns
             rows, target = tf.gather(states, chosen), tf.gather(target, chosen)
             some = Seen(rows[tf.newaxis], tf.ones_like(target)[tf.newaxis])
@@ -81,6 +86,10 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
             extra += trainer.value_weight * total / count
         return logits, extra
 
+    ratio = None
+    if behaviour is not None:
+        ratio = tf.exp(log_prob(trainer, rollout) - behaviour)
+    worth = _value(trainer, rollout, ratio)
     with tf.GradientTape(persistent=True) as policy_tape:
         logits, extra = evaluate()
     a = tf.stop_gradient(logits)
@@ -94,8 +103,8 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
         draw=draw,
         noise=trainer.draw_noise(tf.shape(z_noise)) if noise is None else _rows(noise),
         states=states,
-        returns=_rows(returns),
-        values=_rows(values),
+        returns=_rows(worth.returns),
+        values=_rows(worth.values),
         decay=trainer.gamma * lam * (1 - rollout.done),
         mask=rollout.mask,
         critic=trainer.critic,
@@ -137,7 +146,7 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
         gradients=gradients,
         relaxation=relaxation,
         draw=draw,
-        advantages=_rows(returns - values),
+        advantages=_rows(worth.returns - worth.values),
         entropy_weight=trainer.entropy_weight,
         mask=mask,
         divisor=divisor,
@@ -146,9 +155,9 @@ def differentiate(trainer: Trainer, rollout: Rollout, noise: tf.Tensor | None = 
         logit_gradients=g,
         gradients=gradients,
         surrogate_gradients=surrogate_gradients,
-        value_gradients=value_gradients,
-        returns=returns,
-        values=values,
+        value_gradients=worth.gradients,
+        returns=worth.targets,
+        values=worth.values,
         proposal=proposal,
         entropy=proposal.mean(entropy),
     )
@@ -190,10 +199,7 @@ def update(
     """
     evidence = differentiate(trainer, rollout)
     proposal = evidence.proposal
-    if trainer.trust_region is None:
-        apply(trainer.optimizer, evidence.gradients, proposal.policy)
-    else:
-        trainer.trust_region.update(proposal)
+    _move(trainer, evidence)
     if trainer.critic is not None and evidence.surrogate_gradients:
         apply(
             trainer.surrogate_optimizer,
@@ -212,6 +218,24 @@ def update(
         logs["explained_variance"] = 1 - _variance(proposal, error) / (variance + 1e-12)
         logs["value_loss"] = proposal.mean(tf.square(error))
     return logs, evidence.returns
+
+
+def reuse(
+    trainer: Trainer, more_value_steps: bool, rollout: Rollout, behaviour: tf.Tensor
+) -> tf.Tensor:
+    """Updates policy and value from an earlier rollout; returns the divergence of the step."""
+    evidence = differentiate(trainer, rollout, behaviour=behaviour)
+    _move(trainer, evidence)
+    _train_value(trainer, rollout, evidence, more_value_steps)
+    return evidence.proposal.kl(evidence.proposal.logits())
+
+
+def _move(trainer: Trainer, evidence: Evidence) -> None:
+    """Moves the policy by one gradient."""
+    if trainer.trust_region is None:
+        apply(trainer.optimizer, evidence.gradients, evidence.proposal.policy)
+    else:
+        trainer.trust_region.update(evidence.proposal)
 
 
 def fit_critic(trainer: Trainer, critic: Critic, *batches: tf.Tensor) -> None:
@@ -242,24 +266,54 @@ def fit_critic(trainer: Trainer, critic: Critic, *batches: tf.Tensor) -> None:
     tf.while_loop(lambda k: k < updates, one, (tf.constant(0),))
 
 
-def _value(trainer: Trainer, rollout: Rollout) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+class _Worth(NamedTuple):
+    """What the value says of a rollout.
+
+    Attributes:
+        values: ``V(s)``, `[steps, trajectories]`.
+        returns: what the policy's gradient is made of.
+        targets: what the value is regressed on; the same, but for rollouts of other policies.
+        gradients: of its error, per variable of its own.
+    """
+
+    values: tf.Tensor
+    returns: tf.Tensor
+    targets: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+def log_prob(trainer: Trainer, rollout: Rollout) -> tf.Tensor:
+    """Returns the policy's log-probability of the actions of a rollout, `[steps, trajectories]`."""
+    relaxation, taken = trainer.action_space.relaxation, _rows(rollout.actions)
+    draw = Draw(noise=None, z=taken, b=taken)
+    logits = tf.stop_gradient(trainer.unrolled_logits(trainer.seen(rollout)))
+    each = relaxation.log_prob(logits, draw)
+    return tf.reshape(event_sum(each), rollout.rewards.shape)
+
+
+def _value(trainer: Trainer, rollout: Rollout, ratio: tf.Tensor | None) -> _Worth:
     """Returns ``V(s)``, the returns that it bootstraps, and the gradient of its error."""
     rewards, mask = rollout.rewards, rollout.mask
     gamma, lam = trainer.gamma, trainer.gae_lambda
     if trainer.value is None:
         zero = tf.zeros_like(rewards)
         returns = lambda_returns(rewards, zero, rollout.done, gamma, lam)
-        return zero, returns, []
+        return _Worth(zero, returns, returns, [])
     variables = trainer.value_variables
     with tf.GradientTape() as tape:
         both = trainer.unrolled_values(trainer.seen(rollout), rollout.successors)
         now, after = [tf.reshape(x, rewards.shape) for x in both]
         values = tf.stop_gradient(now)
         after = tf.stop_gradient(after) * (1 - rollout.terminated)
-        returns = lambda_returns(rewards, after, rollout.done, gamma, lam)
-        loss = tf.reduce_sum(tf.square(returns - now) * mask) / tf.reduce_sum(mask)
+        if ratio is None:
+            returns = targets = lambda_returns(rewards, after, rollout.done, gamma, lam)
+        else:
+            assert trainer.reuse is not None
+            found = trainer.reuse(ratio, rewards, values, after, rollout.done, gamma, lam)
+            returns, targets = values + found.advantages, found.targets
+        loss = tf.reduce_sum(tf.square(targets - now) * mask) / tf.reduce_sum(mask)
         loss += penalty(trainer.value)
-    return values, returns, tape.gradient(loss, variables)
+    return _Worth(values, returns, targets, tape.gradient(loss, variables))
 
 
 def _train_value(trainer: Trainer, rollout: Rollout, evidence: Evidence, more_steps: bool) -> None:

@@ -22,7 +22,7 @@ from tf_relax._src.whole_files import WholeFiles, check_store
 # The environment that a trainer under deserialization gets instead of the one it was saved with.
 _given: contextvars.ContextVar[Any] = contextvars.ContextVar("environment", default=None)
 
-_OBJECTS = ("policy", "value", "surrogate", "trust_region")
+_OBJECTS = ("policy", "value", "surrogate", "trust_region", "reuse")
 _NUMBERS = (
     "gamma",
     "gae_lambda",

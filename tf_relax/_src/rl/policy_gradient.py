@@ -10,15 +10,15 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tf_relax._src import critic as critics
-from tf_relax._src.rl import check, learner
-from tf_relax._src.rl.acting import Acting
+from tf_relax._src.rl import check
 from tf_relax._src.rl.callbacks import Progress
 from tf_relax._src.rl.gradient import estimators
 from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.off_policy import Memory
+from tf_relax._src.rl.gradient.v_trace import VTrace
+from tf_relax._src.rl.learning import Learning
 from tf_relax._src.rl.listeners import Listeners
 from tf_relax._src.rl.networks import dense_value
 from tf_relax._src.rl.recurrent_networks import recurrent_value
@@ -29,14 +29,13 @@ from tf_relax._src.rl.world.environments import Environments
 from tf_relax._src.rl.world.evaluation import another, evaluate
 from tf_relax._src.rl.world.normalization import Normalization
 from tf_relax._src.rl.world.recurrence import state_shapes
-from tf_relax._src.rl.world.rollout import Rollout, filled, to_tensors
 
 # Episodes that the logged `return` and `length` are means of.
 WINDOW = 100
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class PolicyGradient(Acting):
+class PolicyGradient(Learning):
     r"""Trains a policy in Gymnasium environments with an unbiased, quiet gradient.
 
     ``d E[return] = E[sum_t g_t]``, with ``g_t`` the estimate that the `estimator` makes of step t;
@@ -71,6 +70,7 @@ class PolicyGradient(Acting):
         n_steps: steps per environment and update, instead of `n_episodes`. Needs a value.
         n_envs: environments side by side.
         trust_region: `KLPenalty`, `NaturalGradient`, or (for `a2c`) `Clip`.
+        reuse: a `VTrace`, which learns from earlier rollouts as well, with a bias; `a2c` only.
         normalize_observations: whether the policy sees observations of mean 0 and variance 1.
         normalize_rewards: whether rewards are divided by the standard deviation of the discounted
             returns; what is logged are the rewards themselves.
@@ -93,7 +93,7 @@ class PolicyGradient(Acting):
     """
 
     policy, value, surrogate = Fixed(), Fixed(), Fixed()
-    estimator, trust_region, n_envs = Fixed(), Fixed(), Fixed()
+    estimator, trust_region, reuse, n_envs = Fixed(), Fixed(), Fixed(), Fixed()
     normalize_observations, normalize_rewards = Fixed(), Fixed()
     gamma = Schedulable(high=1)
     gae_lambda = Schedulable(high=1, none=1.0)
@@ -115,6 +115,7 @@ class PolicyGradient(Acting):
         n_steps: int | None = None,
         n_envs: int = 1,
         trust_region: TrustRegion | None = None,
+        reuse: VTrace | None = None,
         normalize_observations: bool = False,
         normalize_rewards: bool = False,
         action_bounds: str | None = "clip",
@@ -134,7 +135,7 @@ class PolicyGradient(Acting):
         self.gamma, self.gae_lambda, self.bootstrap = gamma, gae_lambda, bootstrap
         self.n_episodes: Any = n_episodes
         self.n_steps, self.n_envs = n_steps, n_envs
-        self.trust_region = trust_region
+        self.trust_region, self.reuse = trust_region, reuse
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
         self.frames = self.updates = 0
@@ -210,18 +211,7 @@ class PolicyGradient(Acting):
         if self.critic is not None:
             learns = self.critic if self.memory is None else self.critic.surrogate
             self.surrogate_optimizer.build(learns.trainable_variables)
-        options = {"autograph": False, "jit_compile": jit_compile}
-        # One kernel, not one per layer: starting them takes longer than what they compute.
-        self._act_compiled = tf.function(self._sample, **options)
-        # By whether the value takes several steps; an argument would be looked at in every call.
-        self._update = {
-            k: tf.function(functools.partial(self._stacked_update, k), **options)
-            for k in (False, True)
-        }
-        if self.critic is not None:
-            self._fit_critic = tf.function(
-                functools.partial(learner.fit_critic, self, self.critic), **options
-            )
+        self.build_updates(jit_compile)
 
     def fit(
         self,
@@ -297,36 +287,6 @@ class PolicyGradient(Acting):
         self.updates += 1
         listeners.on_update_end(self.updates - 1, {**self._progress(), **logs})
 
-    def learn(self, raw: Rollout, rng: np.random.Generator | None = None) -> dict[str, float]:
-        """Makes one update from a rollout as it was recorded, and returns what to log."""
-        carries = not self.whole_episodes
-        self.normalization.begin(raw, self.gamma, carries)
-        rollout = self._normalized(raw)
-        values, returns = self._update[self.value_steps > 1](to_tensors(rollout))
-        logs = dict(zip(self._log_names, values.numpy().tolist(), strict=True))
-        check.finite(self, logs)
-        if self.memory is not None:
-            assert self.estimator.off_policy is not None
-            fit = self.estimator.off_policy
-            self.memory.add(rollout, returns.numpy())
-            batches = self.memory.sample(
-                (fit.updates, fit.batch_size), rng or np.random.default_rng()
-            )
-            self._fit_critic(*map(tf.constant, batches))
-        self.normalization.update(raw, self.gamma, carries)
-        if self.normalize_observations:
-            self.forget_traces()
-        return logs
-
-    def differentiate(self, raw: Rollout, noise: Any = None) -> learner.Evidence:
-        """Estimates all gradients from a rollout as it was recorded, and changes nothing.
-
-        Args:
-            raw: what was recorded.
-            noise: of ``z~``, where an estimator draws it; fresh if none is given.
-        """
-        return learner.differentiate(self, to_tensors(self._normalized(raw)), noise)
-
     def evaluate(
         self, n_episodes: int = 10, deterministic: bool = True, seed: int | None = None
     ) -> tuple[float, float]:
@@ -351,25 +311,6 @@ class PolicyGradient(Acting):
             returns = evaluate(self._evaluation, act, n_episodes, seed)
             self._evaluation.remember(self.memory_shapes)  # which may be that of training
         return float(returns.mean()), float(returns.std())
-
-    def _normalized(self, raw: Rollout) -> Rollout:
-        # Without bootstrapping a time limit is as final as any other end.
-        ends = raw.terminated if self.bootstrap == "truncation" else raw.done
-        scaled = raw._replace(
-            observations=self.normalization(raw.observations),
-            successors=self.normalization(raw.successors),
-            terminated=ends,
-            rewards=raw.rewards * np.float32(self.normalization.reward_scale),
-        )
-        return filled(scaled)
-
-    def _stacked_update(
-        self, more_value_steps: bool, rollout: Rollout
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns all logs as one vector, which is one transfer, and the returns."""
-        logs, returns = learner.update(self, rollout, more_value_steps)
-        self._log_names = list(logs)
-        return tf.stack(list(logs.values())), returns
 
     def _progress(self) -> dict[str, float]:
         episodes = len(self.episode_returns)

@@ -11,6 +11,7 @@ from tf_relax._src.critic import Critic
 from tf_relax._src.rl.gradient.estimators import PolicyEstimator
 from tf_relax._src.rl.gradient.gradient_moments import GradientMoments
 from tf_relax._src.rl.gradient.squared_gradient import Policy
+from tf_relax._src.rl.gradient.v_trace import VTrace
 from tf_relax._src.rl.steps.trust_region import TrustRegion
 from tf_relax._src.rl.world.action_space import ActionSpace
 from tf_relax._src.rl.world.recurrence import Seen
@@ -31,6 +32,7 @@ class Trainer(Policy, Protocol):
         critic: ``c(z, s)``, or `None`.
         action_space: what the policy's output means.
         trust_region: how far an update may go, or `None`.
+        reuse: how earlier rollouts are learnt from, or `None`.
         n_episodes: whole episodes per update, or `None`.
         n_steps: steps per environment and update, or `None`.
         whole_episodes: which of the two, once it is settled.
@@ -54,6 +56,7 @@ class Trainer(Policy, Protocol):
     critic: Critic | None
     action_space: ActionSpace
     trust_region: TrustRegion | None
+    reuse: VTrace | None
     n_episodes: Any
     n_steps: int | None
     whole_episodes: bool | None
