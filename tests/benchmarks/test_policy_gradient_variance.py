@@ -12,9 +12,10 @@ import policy_gradient_variance as benchmark
 
 
 @pytest.mark.slow
-def test_every_contestant_is_measured_at_every_policy(capsys):
+@pytest.mark.parametrize("kind", benchmark.KINDS)
+def test_every_contestant_is_measured_at_every_policy(kind, capsys):
     arguments = ["--seeds=1", "--updates=2", "--every=1", "--episodes=6", "--batch=2", "--fit=1"]
-    measured = benchmark.main([*arguments, "--no-jit"])
+    measured = benchmark.main([*arguments, "--no-jit", f"--policy={kind}"])
     assert {len(values) for values in measured.values()} == {2}
     assert np.isfinite(list(measured.values())).all()
     printed = capsys.readouterr().out

@@ -216,6 +216,27 @@ def test_images(normalize):
     assert made.evaluate(2) == (3.0, 0.0)
 
 
+def test_images_wait_for_longer_episodes():
+    """What has played its share shows its last image, of bytes as before."""
+
+    class Long(Picture):
+        made = 0
+
+        def __init__(self):
+            Long.made += 1
+            self.length = 2 + 2 * Long.made
+
+        def step(self, action):
+            self.steps += 1
+            return self.observation_space.high - 3, 1.0, self.steps == self.length, False, {}
+
+    made = trainer(Long, "reinforce", policy_env=Picture(), n_envs=2)
+    rollout, _ = collect(made)
+    lengths = sorted(rollout.mask.sum(axis=0).tolist())
+    assert lengths == [4, 6]
+    assert np.unique(rollout.observations[rollout.mask > 0]).tolist() == [7, 252]
+
+
 def test_evaluation_counts_as_many_episodes_as_it_is_told():
     env = vector("NextStep", lengths=((2,), (3,)))
     made = trainer(env, policy_env=Counter(), n_steps=4)

@@ -142,7 +142,8 @@ class Environments:
         """Leaves environment i alone until the next `reset`, if that can be done."""
         if self.pausable and self.observations is not None:
             self._paused[i] = True
-            self.vector.envs[i].pause(self.observations[i])
+            kind = self.vector.single_observation_space.dtype
+            self.vector.envs[i].pause(self.observations[i].astype(kind))
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode in every environment and returns the observations."""
