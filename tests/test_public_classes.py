@@ -171,6 +171,7 @@ CASES = [
         {"frequency": 3, "n_episodes": 2, "path": None, "deterministic": False, "seed": 4},
         None,
     ),
+    (rl.TensorBoardLog, {"log_dir": pathlib.Path("logs"), "frequency": 3}, None),
     (rl.EpisodeLog, {"path": pathlib.Path("monitor.csv")}, None),
     (rl.StopOnReward, {"threshold": 10, "window": 5}, None),
     (rl.PlotCurves, {"path": "curves.png"}, None),

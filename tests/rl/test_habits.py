@@ -6,6 +6,7 @@ import gymnasium
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Tuple
 
 from tests.rl.envs import Counter
@@ -181,3 +182,34 @@ def test_episodes_are_written_down(tmp_path):
     seconds = [t for *_, t in found]
     assert sorted(seconds) == seconds
     assert seconds[0] >= 0
+
+
+def test_tensorboard_shows_the_names_of_stable_baselines(tmp_path):
+    trainer = rl.PolicyGradient(rl.dense_policy(Counter(), units=(4,)), Counter(), "a2c", n_steps=4)
+    trainer.compile(keras.optimizers.Adam(0.02), jit_compile=False)
+    log, evaluate = rl.TensorBoardLog(tmp_path, frequency=2), rl.Evaluate(2, 1)
+    history = trainer.fit(40, callbacks=[evaluate, log], seed=0, verbose=0).history
+    (path,) = tmp_path.glob("events*")
+    found = {}
+    for record in tf.data.TFRecordDataset(str(path)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    frames = history["frames"][1::2]
+    assert list(found["train/value_loss"]) == frames
+    for name, key, sign in [
+        ("rollout/ep_rew_mean", "return", 1),
+        ("train/entropy_loss", "entropy", -1),
+        ("train/explained_variance", "explained_variance", 1),
+        ("eval/mean_reward", "evaluation_return", 1),
+    ]:
+        pairs = zip(found[name].values(), history[key][1::2], strict=True)
+        assert all(got == pytest.approx(sign * expected) for got, expected in pairs), name
+    assert found["train/learning_rate"][frames[0]] == pytest.approx(0.02)
+    assert all(speed > 0 for speed in found["time/fps"].values())
+    with pytest.raises(ValueError, match="`frequency` must be at least 1"):
+        rl.TensorBoardLog(tmp_path, 0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=r"TensorBoardLog is for a tf_relax\.rl\.Pol"):
+        model.fit(np.ones((1, 1)), np.ones((1, 1)), callbacks=[log], verbose=0)

@@ -70,6 +70,18 @@ def far_box():
     made.fit(16, seed=0, verbose=0)
 
 
+class Undeclared(Counter):
+    """Says that it observes numbers up to a half."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = Box(-0.5, 0.5, (2,), np.float32)
+
+
+def outside_of_its_space():
+    trainer(Undeclared(), n_steps=4).fit(4, seed=0, verbose=0)
+
+
 def no_action_left():
     nothing = keras.layers.Lambda(lambda x: x - np.inf)
     policy = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), nothing])
@@ -111,6 +123,11 @@ ROWS = {
         far_box,
         UserWarning,
         r"All 16 actions .* clipped to the same bound .*component 0, 1.*action_bounds='clip'",
+    ),
+    "outside of its space": (
+        outside_of_its_space,
+        ValueError,
+        r"Undeclared begins outside .* in the reset of episode 1: component \[0\] is 1, .* to 0.5",
     ),
     "no action left": (no_action_left, FloatingPointError, "ruled out every action, in a state of"),
     "ended processes": (

@@ -28,6 +28,7 @@ from tf_relax._src.rl.recurrent_networks import recurrent_policy, recurrent_valu
 from tf_relax._src.rl.steps.clip import Clip
 from tf_relax._src.rl.steps.kl_penalty import KLPenalty
 from tf_relax._src.rl.steps.natural_gradient import NaturalGradient
+from tf_relax._src.rl.tensorboard_log import TensorBoardLog
 from tf_relax._src.rl.world.masked_actions import LegalActions, MaskedActions, masked_policy
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "PolicyReinforce",
     "PolicyRelax",
     "StopOnReward",
+    "TensorBoardLog",
     "VTrace",
     "actor_critic",
     "convolutional_torso",

@@ -161,8 +161,10 @@ class Environments:
                 raise
             self._remake()
             observations = self._call(lambda: self.vector.reset(seed=seed)[0])
-        self.observations = self._checked(observations)
-        return self.observations
+        observations = self._checked(observations)
+        self._check_declared(observations)
+        self.observations = observations
+        return observations
 
     def step(self, b: np.ndarray) -> Transition:
         """Takes a step everywhere; `observations` are then the next ones.
@@ -280,6 +282,27 @@ class Environments:
         raise FloatingPointError(
             f"The environment {self.name} returned {what} that is not finite in {where}. Mend the "
             "environment, or end the episode before it happens."
+        )
+
+    def _check_declared(self, observations: np.ndarray) -> None:
+        """Raises a ValueError if episodes begin outside of the space that was declared.
+
+        Later observations of many environments leave it: bounds of velocities are guesses.
+        """
+        space = self.vector.single_observation_space
+        if not isinstance(space, gymnasium.spaces.Box):
+            return
+        slack = 1e-5 * (1 + np.abs(observations))  # of float32
+        inside = (observations >= space.low - slack) & (observations <= space.high + slack)
+        if inside.all():
+            return
+        i, *place = np.argwhere(~inside)[0].tolist()
+        at = tuple(place)
+        raise ValueError(
+            f"The environment {self.name} begins outside of its observation space {space} in "
+            f"{self._where(i)}: component {list(at)} is {observations[i][at]:g}, and declared are "
+            f"{space.low[at]:g} to {space.high[at]:g}. Declare what it returns, or wrap it in "
+            "gymnasium.wrappers.TransformObservation."
         )
 
     def _where(self, i: int) -> str:
