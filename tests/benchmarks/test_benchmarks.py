@@ -112,5 +112,5 @@ def test_whole_models_with_every_estimator(capsys):
         ["--train=20", "--kinds=bits", "--seeds=1", "--estimators", "arms, K = 4", "rebar"]
     )
     printed = capsys.readouterr().out
-    assert re.search(r"auto: Relax\(.*num_conditional=3.*\) +\d+\.\d+ \+- 0.000", printed)
+    assert re.search(r"auto: Arms\(num_samples=3\) +\d+\.\d+ \+- 0.000", printed)
     assert re.search(r"arms, K = 4 +\d+\.\d+", printed)
