@@ -71,7 +71,7 @@ def test_the_surrogate_descends_the_squared_gradient_of_each_trajectory(name, rn
     variables = made.critic.trainable_variables
     total = [np.zeros(v.shape) for v in variables]
     for k in range(3):
-        one = type(raw)(*[x[:3, k : k + 1] for x in raw])
+        one = type(raw)(*[x[:3, k : k + 1] for x in raw.rows])
         for sum_, gradient in zip(total, made.differentiate(one).surrogate_gradients, strict=True):
             sum_ += np.asarray(gradient) / 3
     for gradient, expected in zip(found, total, strict=True):

@@ -48,7 +48,7 @@ def test_updates_are_those_of_the_legal_actions(region, rng):
         )
         trainer.compile(keras.optimizers.SGD(0.1), entropy_weight=0.3, jit_compile=False)
         listed = list_all(trainer, own)
-        rollout = Rollout(*[field[:, ::97] for field in listed.rollout])
+        rollout = Rollout(*[field[:, ::97] for field in listed.rollout.rows])
         logs.append(trainer.learn(rollout))
         weights.append(trainer.policy.get_weights())
     for name, value in logs[0].items():
@@ -63,7 +63,7 @@ def test_surrogates_learn_finite_weights(name, rng):
     trainer = make_trainer("masked", rng, **DISCRETE[name]())
     listed = list_all(trainer, rng)
     before = [x.numpy() for x in trainer.critic.trainable_variables]
-    trainer.learn(Rollout(*[field[:, ::97] for field in listed.rollout]), rng)
+    trainer.learn(Rollout(*[field[:, ::97] for field in listed.rollout.rows]), rng)
     after = [x.numpy() for x in trainer.critic.trainable_variables]
     assert all(np.isfinite(x).all() for x in after)
     assert any(not np.array_equal(x, y) for x, y in zip(before, after, strict=True))

@@ -16,7 +16,7 @@ def test_whole_episodes_are_averaged(rng):
     made = make_trainer("choice", rng, **DISCRETE["value"]())
     listed = list_all(made, rng)
     chosen = rng.integers(listed.weights.shape[1], size=12)
-    rollout = type(listed.rollout)(*[x[:, chosen] for x in listed.rollout])
+    rollout = type(listed.rollout)(*[x[:, chosen] for x in listed.rollout.rows])
     noise = tf.constant(listed.noise[:, chosen], tf.float32)
     evidence = made.differentiate(rollout, noise)
     mean = push(
@@ -29,7 +29,7 @@ def test_whole_episodes_are_averaged(rng):
 def stretch(made, rng):
     """Two steps of everything that can happen, and V of where they lead to."""
     listed = list_all(made, rng)
-    rollout = type(listed.rollout)(*[x[:2] for x in listed.rollout])
+    rollout = type(listed.rollout)(*[x[:2] for x in listed.rollout.rows])
     return listed._replace(rollout=rollout, noise=listed.noise[:2], weights=listed.weights[:2])
 
 
@@ -120,7 +120,7 @@ def test_a_rate_carries_over_from_one_size_to_another():
         raw, _ = made._collector().collect(0)
         # The last step ends what the repetition begins again.
         raw = raw._replace(done=np.ones_like(raw.done), terminated=np.ones_like(raw.done))
-        raw = type(raw)(*[np.concatenate([x] * repeats) for x in raw])
+        raw = type(raw)(*[np.concatenate([x] * repeats) for x in raw.rows])
         before = made.policy.get_weights()
         made.learn(raw)
         moved.append([y - x for x, y in zip(before, made.policy.get_weights(), strict=True)])
@@ -140,7 +140,7 @@ def test_a_natural_step_does_not_depend_on_the_size_of_the_gradient():
         )
         own = np.random.default_rng(1)
         rollout = type(list_all(made, own).rollout)(
-            *[x[:, ::97] for x in list_all(made, own).rollout]
+            *[x[:, ::97] for x in list_all(made, own).rollout.rows]
         )
         made.value.set_weights([scale * w for w in made.value.get_weights()])
         before = made.policy.get_weights()

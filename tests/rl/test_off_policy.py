@@ -79,7 +79,7 @@ def off_policy_trainer(rng, with_value, updates=60):
     )
     listed = list_all(trainer, rng)
     columns = rng.choice(np.flatnonzero(np.abs(listed.rollout.noise).max((0, 2)) < 3), 64)
-    return trainer, Rollout(*[field[:, columns] for field in listed.rollout])
+    return trainer, Rollout(*[field[:, columns] for field in listed.rollout.rows])
 
 
 @pytest.mark.parametrize("with_value", [False, True])

@@ -125,7 +125,7 @@ def test_clip_moves_as_far_with_padding_as_without(normalize):
     raw, _ = made._collector().collect(0)
     start = made.policy.get_weights()
     steps = raw.mask.T > 0
-    packed = type(raw)(*[np.swapaxes(x, 0, 1)[steps][:, np.newaxis] for x in raw])
+    packed = type(raw)(*[np.swapaxes(x, 0, 1)[steps][:, np.newaxis] for x in raw.rows])
     found = []
     for rollout in (raw, packed):
         made.policy.set_weights(start)

@@ -24,7 +24,7 @@ def with_region(region, rng, kind="choice", estimator="a2c", rate=0.1, count=64)
     )
     listed = list_real(trainer) if kind == "real" else list_all(trainer, rng)
     columns = rng.choice(np.flatnonzero(np.abs(listed.rollout.noise).max((0, 2)) < 2), count)
-    return trainer, Rollout(*[field[:, columns] for field in listed.rollout])
+    return trainer, Rollout(*[field[:, columns] for field in listed.rollout.rows])
 
 
 @pytest.mark.parametrize("max_kl", [0.001, 0.01])

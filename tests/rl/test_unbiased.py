@@ -283,7 +283,7 @@ def some(listed, count, rng):
     """A few columns of a list, in which the noise is of ordinary size."""
     ordinary = np.flatnonzero(np.abs(listed.rollout.noise).max((0, 2)) < 3)
     columns = rng.choice(ordinary, count)
-    rollout = small_mdp.Rollout(*[field[:, columns] for field in listed.rollout])
+    rollout = small_mdp.Rollout(*[field[:, columns] for field in listed.rollout.rows])
     return small_mdp.Listed(rollout, listed.noise[:, columns], listed.weights[:, columns])
 
 
