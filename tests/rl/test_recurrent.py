@@ -218,8 +218,13 @@ def test_predict_hands_on_and_forgets_what_was_remembered():
     np.testing.assert_allclose(states[0], second[0], rtol=1e-6)
 
 
-def test_files_and_saved_models(tmp_path):
-    trainer = make("CartPole-v1", cell="lstm", normalize_observations=True, n_steps=8)
+def stacked():
+    return keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.GRUCell(3)])
+
+
+@pytest.mark.parametrize("cell", [lambda: "lstm", stacked], ids=["lstm", "stacked"])
+def test_files_and_saved_models(cell, tmp_path):
+    trainer = make("CartPole-v1", cell=cell(), normalize_observations=True, n_steps=8)
     trainer.fit(16, seed=0, verbose=0)
     trainer.save(tmp_path / "trainer.keras")
     again = rl.load(tmp_path / "trainer.keras")
