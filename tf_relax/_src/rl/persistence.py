@@ -99,7 +99,8 @@ class Saved(WholeFiles):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        config = dict(config)
+        # Files of before had neither, and clipped actions in the environment's own units.
+        config = {"reuse": None, "action_bounds": None, **config}
         name = config.pop("env_name")
         for key in _OBJECTS:
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
