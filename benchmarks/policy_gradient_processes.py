@@ -4,9 +4,9 @@
     python benchmarks/policy_gradient_processes.py --env HalfCheetah-v5 --processes 1 2 4 8
 
 A2C with some environments that step one after the other, and with one in each of some processes by
-Gymnasium's AsyncVectorEnv, which asks all of them for a step and waits for the slowest.
-`--milliseconds` makes every step take as long as that of a
-slower environment. All take turns; medians over the rounds.
+Gymnasium's AsyncVectorEnv, which asks all of them for a step and waits for the slowest. With
+`--milliseconds` every step takes at least so long, as in a slower environment. All take turns;
+medians over the rounds.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def trainer_for(arguments: argparse.Namespace, processes: int) -> tf_relax.rl.Po
     one = functools.partial(make, arguments.env, arguments.milliseconds)
     policy = tf_relax.rl.dense_policy(one)
     if processes:
-        env: Any = lambda: gymnasium.vector.AsyncVectorEnv([one] * processes)  # noqa: E731
-        count = 1
+        env: Any = functools.partial(gymnasium.vector.AsyncVectorEnv, [one] * processes)
     else:
-        env, count = one, arguments.environments
+        env = one
+    count = 1 if processes else arguments.environments
     trainer = tf_relax.rl.PolicyGradient(policy, env, n_steps=arguments.n_steps, n_envs=count)
     trainer.compile(keras.optimizers.RMSprop(1e-4))
     trainer.fit(20 * arguments.n_steps * arguments.environments, seed=0, verbose=0)

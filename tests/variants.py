@@ -132,7 +132,7 @@ SLOW: dict[str, list[str]] = {
         "NaturalGradient|KLPenalty"
     ],
     "rl/test_collector.py::test_lengths_and_gradients_have_the_right_means": ["8-8"],
-    "rl/test_environments.py::test_ctrl_c_reaches_processes": ["given"],
+    "rl/test_processes.py::test_ctrl_c_reaches_processes": ["given"],
     "rl/test_faults.py::test_an_environment_that_fails_in_an_episode": ["n_steps", "nan reward"],
     "rl/test_objective.py::test_the_size_of_the_gradient_does_not_grow_with_the_steps": ["relax"],
     "rl/test_persistence.py::test_everything_is_saved": ["clip", "keras model"],

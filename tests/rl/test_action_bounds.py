@@ -156,6 +156,13 @@ def test_bounds_are_kept_in_files(tmp_path):
         assert made._evaluation.action_space.bounds.kind == kind
 
 
+def test_files_of_before_keep_the_units_of_the_environment():
+    made = rl.PolicyGradient(rl.dense_policy("Pendulum-v1", units=(4,)), "Pendulum-v1", "reinforce")
+    config = made.get_config()
+    del config["action_bounds"], config["reuse"]
+    assert rl.PolicyGradient.from_config(config).action_space.bounds.kind is None
+
+
 def test_other_bounds_are_refused():
     policy = rl.dense_policy("Pendulum-v1", units=(4,))
     with pytest.raises(ValueError, match=r"`action_bounds` must be .*Received: 'tanh'"):

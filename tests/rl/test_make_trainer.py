@@ -55,6 +55,15 @@ def test_whole_episodes():
     made.fit(8, seed=0, verbose=0)
 
 
+def test_vectors_and_ready_made_environments_say_how_many_they_are():
+    def vector():
+        return gymnasium.vector.SyncVectorEnv([Counter] * 3)
+
+    for env, count in ((vector, 3), (vector(), 3), (Counter(), 1), (lambda: Counter(), 8)):
+        made = rl.make_trainer(env, n_steps=4, jit_compile=False)
+        assert made.environments.n_envs == count
+
+
 def test_what_is_given_takes_the_place_of_the_defaults():
     value = rl.dense_value((4,), units=(3,))
     made = rl.make_trainer(

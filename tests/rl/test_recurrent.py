@@ -254,11 +254,20 @@ def two_observations():
 ERRORS = {
     "clip": (
         lambda: make("CartPole-v1", trust_region=rl.Clip()),
-        "Clip shuffles steps, and the recurrent policy 'policy' .*KLPenalty",
+        "Clip shuffles steps, and the recurrent model 'policy' .*KLPenalty",
     ),
     "off_policy": (
         lambda: make("CartPole-v1", rl.PolicyRelax(off_policy=rl.OffPolicy())),
         "OffPolicy remembers single steps, without .*'policy'",
+    ),
+    "off_policy value": (
+        lambda: rl.PolicyGradient(
+            rl.dense_policy("CartPole-v1"),
+            "CartPole-v1",
+            rl.PolicyRelax(off_policy=rl.OffPolicy()),
+            value=rl.recurrent_value((4,)),
+        ),
+        "OffPolicy remembers single steps, without .*recurrent model 'value'",
     ),
     "states": (
         lambda: rl.PolicyGradient(other_states(), "CartPole-v1"),

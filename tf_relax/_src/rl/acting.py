@@ -11,7 +11,15 @@ import tensorflow as tf
 from tf_relax._src.rl import check
 from tf_relax._src.rl.persistence import Saved
 from tf_relax._src.rl.world.collector import Collector
-from tf_relax._src.rl.world.recurrence import Seen, blank, seen_in, state_shapes, step, unroll
+from tf_relax._src.rl.world.recurrence import (
+    Seen,
+    blank,
+    forgetting,
+    seen_in,
+    state_shapes,
+    step,
+    unroll,
+)
 from tf_relax._src.rl.world.rollout import Rollout
 
 
@@ -68,8 +76,8 @@ class Acting(Saved):
         shapes = state_shapes(self.policy)
         memory = state or blank(shapes, len(batch))
         if episode_start is not None:
-            goes_on = ~np.broadcast_to(np.asarray(episode_start, bool), len(batch))
-            memory = [np.where(goes_on.reshape(-1, *[1] * (m.ndim - 1)), m, 0) for m in memory]
+            begins = np.broadcast_to(np.asarray(episode_start, bool), len(batch))
+            memory = forgetting(memory, begins)
         b, memory = self.samples(batch, deterministic, memory)
         actions = self.action_space.decode(b)
         return (actions[0] if single else actions), memory or None

@@ -139,19 +139,21 @@ def outputs(trainer: Trainer, observation_shape: tuple[int, ...]) -> None:
     policy_output(trainer, _first_output(trainer.policy, observation_shape))
     if trainer.value is not None:
         value_output(trainer.value, _first_output(trainer.value, observation_shape))
-    if not state_shapes(trainer.policy):
-        return
+    models = [trainer.policy, trainer.value]
+    recurrent = [model for model in models if model is not None and state_shapes(model)]
     region, estimator = trainer.trust_region, trainer.estimator
-    if region is not None and region.needs_ratio:
+    # A value of its own layers is fitted in the order of the steps anyway.
+    shuffled = recurrent and (recurrent[0] is trainer.policy or trainer.shared_variables)
+    if shuffled and region is not None and region.needs_ratio:
         raise ValueError(
-            f"{type(region).__name__} shuffles steps, and the recurrent policy "
-            f"'{trainer.policy.name}' has to be unrolled in their order. Use KLPenalty, "
+            f"{type(region).__name__} shuffles steps, and the recurrent model "
+            f"'{recurrent[0].name}' has to be unrolled in their order. Use KLPenalty, "
             "NaturalGradient, or no trust region."
         )
-    if estimator.off_policy is not None:
+    if recurrent and estimator.off_policy is not None:
         raise ValueError(
-            "OffPolicy remembers single steps, without what the recurrent policy "
-            f"'{trainer.policy.name}' had seen before them. Leave `off_policy` out."
+            "OffPolicy remembers single steps, without what the recurrent model "
+            f"'{recurrent[0].name}' had seen before them. Leave `off_policy` out."
         )
 
 

@@ -59,7 +59,8 @@ class Learning(Acting):
             self._fit_critic(*map(tf.constant, batches))
         if self.reuse is not None:
             for earlier, log_prob in self._earlier:
-                self._reuse[more](to_tensors(self._normalized(earlier)), log_prob)
+                kl = self._reuse[more](to_tensors(self._normalized(earlier)), log_prob)
+                check.finite(self, {**logs, "kl": float(kl)})
             self._earlier.appendleft((raw, behaviour))
         self.normalization.update(raw, self.gamma, carries)
         if self.normalize_observations:

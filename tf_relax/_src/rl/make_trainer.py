@@ -29,13 +29,13 @@ def make_trainer(
     jit_compile: bool = True,
     **arguments: Any,
 ) -> PolicyGradient:
-    r"""Returns a compiled trainer that takes natural-gradient steps from 8 environments.
+    r"""Returns a compiled trainer that takes natural-gradient steps.
 
     Policy, value and surrogate are dense networks of their own (behind convolutions, for images).
-    An update is made of 128 steps of each environment, with generalised advantages of lambda .95,
-    observations and rewards normalised. The step is one along ``F^-1 g`` (`NaturalGradient`); the
-    value takes several of Adam. There is no entropy bonus. Chosen on CartPole, Acrobot and
-    Pendulum.
+    An update is made of 128 steps of each of 8 environments (or of as many as were given), with
+    generalised advantages of lambda .95, observations and rewards normalised. The step is one along
+    ``F^-1 g`` (`NaturalGradient`); the value takes several of Adam. There is no
+    entropy bonus. Chosen on CartPole, Acrobot and Pendulum.
 
     Args:
         env: as `PolicyGradient` takes it.
@@ -61,13 +61,15 @@ def make_trainer(
     """
     environments = Environments(env, 1)
     shape, space = environments.observation_shape, environments.vector.single_observation_space
+    # One that was given ready-made cannot be made again, and vectors say how many they have.
+    several = environments.owned and environments.n_envs == 1
     environments.close()
     images = len(shape) == 3 and space.dtype == np.uint8
     chosen = estimators.get(estimator)
     if policy is None:
         policy = actor_critic(env)[0] if images else dense_policy(env, units, log_scale=log_scale)
     options: dict[str, Any] = {
-        "n_envs": 8,
+        "n_envs": 8 if several else 1,
         "trust_region": NaturalGradient(max_kl),
         "normalize_observations": not images,
         "normalize_rewards": True,

@@ -20,10 +20,13 @@ class VTrace:
         v_t = V(s_t) + sum_{k >= t} gamma^{k-t} (prod_{t <= i < k} c_i) rho_k delta_k
 
     ``delta_k = r_k + gamma V(s_{k+1}) - V(s_k)``, and the policy follows
-    ``rho_t [r_t + gamma v_{t+1} - V(s_t)] d log pi(a_t | s_t)``. After every update each remembered
-    rollout makes one more, the latest first. Their gradient is biased: states are those that
-    earlier policies came to, and clipped weights favour what they did. `a2c` only. What is
-    remembered is not saved with a trainer.
+    ``rho_t [r_t + gamma v_{t+1} - V(s_t)] d log pi(a_t | s_t)``; with ``lambda < 1``, of which the
+    paper knows nothing there, ``V(s_{t+1}) + lambda [v_{t+1} - V(s_{t+1})]`` takes the place of
+    ``v_{t+1}``, which makes it the generalised advantage where the policies are the same.
+
+    After every update each remembered rollout makes one more, the latest first. Their gradient is
+    biased: states are those that earlier policies came to, and clipped weights favour what they
+    did. `a2c` only. What is remembered is not saved with a trainer.
 
     Args:
         rollouts: how many are remembered.

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_relax._src.rl.world.action_space import ActionSpace, check_observation_space
 from tf_relax._src.rl.world.gym import gymnasium
-from tf_relax._src.rl.world.recurrence import blank
+from tf_relax._src.rl.world.recurrence import blank, forgetting
 from tf_relax._src.rl.world.vectors import Pausable, make_vector, vector_name
 
 _ENDED = (
@@ -186,10 +186,8 @@ class Environments:
             for i in ended:
                 successors[i] = infos["final_obs"][i]
             self._checked(successors)
-        goes_on = counts & ~done
-        self.memory = tuple(
-            np.where(goes_on.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for x in self.memory
-        )
+        if self.memory:
+            self.memory = forgetting(self.memory, ~counts | done)
         self._lengths += counts
         self._returns += np.where(counts, rewards, 0.0)
         if len(ended):

@@ -44,6 +44,11 @@ def blank(shapes: list[tuple[int, ...]], count: int) -> tuple[np.ndarray, ...]:
     return tuple(np.zeros((count, *shape), np.float32) for shape in shapes)
 
 
+def forgetting(memory: Any, ended: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns what is remembered, `[batch, ...]`, with nothing of episodes that ended."""
+    return tuple(np.where(ended.reshape(-1, *[1] * (x.ndim - 1)), 0, x) for x in memory)
+
+
 def step(
     model: Any, observations: tf.Tensor, memory: tuple[tf.Tensor, ...]
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
