@@ -2,10 +2,10 @@
 
 import json
 
-import common
 import numpy as np
 import pytest
 
+import common
 import tf_relax
 
 
