@@ -1,0 +1,48 @@
+"""What the site needs beside its plugins: equations as MathML, which browsers show by themselves."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import latex2mathml.converter
+
+# What the Markdown extension makes of $...$ and $$...$$, in pages and in docstrings.
+_INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
+_DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+_SPACED = r'\1<mspace width="0.17em"/>'
+
+
+def mathml(latex: str, display: str) -> str:
+    """Returns LaTeX, with its HTML entities, as MathML.
+
+    Raises:
+        ValueError: if it cannot be converted, which stops the build.
+    """
+    source = " ".join(html.unescape(latex).split())
+    try:
+        result = latex2mathml.converter.convert(source, display=display)
+    except Exception as error:
+        raise ValueError(f"No LaTeX that latex2mathml knows: {source}") from error
+    if unknown := re.search(r"<m[io]>(\\\w+)</m[io]>", result):
+        raise ValueError(f"latex2mathml does not know {unknown[1]}: {source}")
+    # Operators and functions keep the distance that TeX gives them.
+    result = result.replace("<mo>&#x0007E;</mo>", "<mo>&#x0223C;</mo>")
+    result = re.sub(r'(<mi>(?:log|exp|max|min)</mi>)(?!<mo stretchy="false">)', _SPACED, result)
+    return (
+        f'<span class="equation">{result}</span>'
+        if display == "inline"
+        else (f'<div class="equation">{result}</div>')
+    )
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Typesets the equations of a page."""
+    content = _DISPLAY.sub(lambda match: mathml(match[1], "block"), content)
+    content = _INLINE.sub(lambda match: mathml(match[1], "inline"), content)
+    if 'class="arithmatex"' in content:
+        raise ValueError("An equation of this page was not recognised.")
+    # Wide tables scroll by themselves, not the page with them.
+    content = re.sub(r"<table>", '<div class="wide"><table>', content)
+    return content.replace("</table>", "</table></div>")
