@@ -1,4 +1,4 @@
-"""Control variates c_phi: the objective at relaxed inputs, networks, their sum."""
+r"""Control variates $c_\phi$: the objective at relaxed inputs, networks, their sum."""
 
 from tf_relax._src.surrogates import *
 from tf_relax._src.surrogates import __all__

@@ -16,14 +16,17 @@ from tf_relax._src.sites.layer import StochasticLayer
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Arms(Estimator):
-    r"""ARMS, ``g = 1/(K-1) sum_k (f_k - mean_j f_j) d log p(b_k|a)/da / (1 - rho)``; unbiased.
+    r"""ARMS: $K$ samples of every binary unit, each antithetic to all others; unbiased.
 
-    Dimitriev and Zhou (2021), section 4. The K samples of a binary unit are coupled by a Dirichlet
-    copula, which makes their correlation ``rho`` negative; ``rho`` is known in closed form. For
-    K = 2 it is DisARM. K evaluations of the objective; with several layers ``1 + (K - 1) levels``.
+    $$g = \frac{1}{K - 1} \sum_{k=1}^K (f_k - \bar f) \frac{\nabla_a \log p(b_k \mid a)}{1 - \rho}$$
+
+    Dimitriev and Zhou (2021), section 4, with $\bar f = \frac{1}{K} \sum_j f_j$. The $K$ samples of
+    a binary unit are coupled by a Dirichlet copula, which makes their correlation $\rho$ negative;
+    $\rho$ is known in closed form. For $K = 2$ it is DisARM. $K$ evaluations of the objective; with
+    $L$ levels of layers $1 + (K - 1) L$.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -34,6 +37,7 @@ class Arms(Estimator):
     Arms()
     """
 
+    papers = ("dimitriev2021arms",)
     needs = (BinaryUnits,)
 
     def __init__(self, num_samples: int = 4):

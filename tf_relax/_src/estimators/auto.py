@@ -156,7 +156,7 @@ class Auto(Estimator):
 
     The compiled model shows the choice, and files keep it: `model.estimator` and
     `model.estimator.reason`. It is made as soon as the model is built, and logged by the logger
-    `tf_relax`.
+    `tf_relax`. What to cite is what was chosen, `model.estimator.citation()`.
 
     Example:
 
@@ -200,6 +200,12 @@ class Auto(Estimator):
             reasons = [f"'{name}': {rule.reason}" for name, rule in by_layer.items()]
             return _with_reason(together, "; ".join(reasons))
         return _with_reason(LeaveOneOut(4), "no others serve all layers together")
+
+    def cited(self) -> dict[str, str]:
+        raise ValueError(
+            "Auto chooses an estimator when a model is built, and comes from no paper itself. Ask "
+            "its choice: model.estimator.citation()."
+        )
 
     def estimate(self, passes: Passes) -> Estimate:
         raise RuntimeError("Auto chooses an estimator, and is none itself.")

@@ -136,26 +136,28 @@ class ControlVariate(SurrogateUser):
 class Relax(ControlVariate):
     r"""RELAX: a control variate learned on the variance of the gradient itself.
 
-    ``g = [f(b) - c(z~)] d log p(b | a)/da + dc(z)/da - dc(z~)/da``, Grathwohl et al. (2018),
-    equation 8. ``c`` is by default the objective at relaxed inputs plus a network. Unbiased for
-    every surrogate and every objective, black boxes included.
+    $$g = [f(b) - c(\tilde z)] \nabla_a \log p(b \mid a) + \nabla_a c(z) - \nabla_a c(\tilde z)$$
+
+    Grathwohl et al. (2018), equation 8, with $b = H(z)$ and $\tilde z \sim p(z \mid b, a)$. $c$ is
+    by default the objective at relaxed inputs plus a network. Unbiased for every surrogate and
+    every objective, black boxes included.
 
     Args:
-        coupled: whether z~ shares its noise with (z, b). The coupled estimator evaluates the
-            surrogate once instead of twice, at practically the same variance.
-        num_samples: samples (z, b) per step, of which the estimate is the mean.
-        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Each costs
-            one evaluation of ``c`` alone, and for bits most of the noise is theirs.
-        surrogate: what ``c`` is made of: `"sum"` (the objective at relaxed samples plus a network),
+        coupled: whether $\tilde z$ shares its noise with $(z, b)$. The coupled estimator evaluates
+            the surrogate once instead of twice, at practically the same variance.
+        num_samples: samples $(z, b)$ per step, of which the estimate is the mean.
+        num_conditional: samples of $z \mid b$ per sample, over which $c$ is averaged. Each costs
+            one evaluation of $c$ alone, and for bits most of the noise is theirs.
+        surrogate: what $c$ is made of: `"sum"` (the objective at relaxed samples plus a network),
             `"objective"`, `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. An
             object serves the first layer that it is used for, further ones get copies.
-        temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
+        temperature: initial temperature $t > 0$ of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
         coupling: `"antithetic"` samples, of both kinds, depend on each other negatively, which
             lowers the variance of their mean: two are made of noise and its reflection, more by
-            rotation, ``u + k/K`` modulo 1.
-            `"independent"` ones are each the others' baseline, with a weight that is learned.
+            rotation, $u + k/K$ modulo 1. `"independent"` ones are each the others' baseline, with a
+            weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
             one is.
@@ -169,6 +171,8 @@ class Relax(ControlVariate):
     >>> Relax(num_samples=2)
     Relax(num_samples=2)
     """
+
+    papers = ("grathwohl2018",)
 
     def __init__(
         self,
@@ -197,21 +201,23 @@ class Relax(ControlVariate):
 class Rebar(ControlVariate):
     r"""REBAR: RELAX with the objective at relaxed inputs as its only surrogate.
 
-    ``c(z) = eta f(relax(z, t))``, Tucker et al. (2017), equation 7, with ``eta`` (`scale`)
-    and the temperature learned on the variance of the gradient. Unbiased.
+    $$c(z) = \eta f(\mathrm{relax}(z, t))$$
+
+    Tucker et al. (2017), equation 7, with $\eta$ (`scale`) and the temperature $t$ learned on the
+    variance of the gradient. Unbiased.
 
     Args:
-        coupled: whether z~ shares its noise with (z, b), as in the paper.
-        num_samples: samples (z, b) per step, of which the estimate is the mean.
-        num_conditional: samples of ``z | b`` per sample, over which ``c`` is averaged. Each costs
-            one evaluation of ``c`` alone, and for bits most of the noise is theirs.
-        temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
+        coupled: whether $\tilde z$ shares its noise with $(z, b)$, as in the paper.
+        num_samples: samples $(z, b)$ per step, of which the estimate is the mean.
+        num_conditional: samples of $z \mid b$ per sample, over which $c$ is averaged. Each costs
+            one evaluation of $c$ alone, and for bits most of the noise is theirs.
+        temperature: initial temperature $t > 0$ of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
-        scale: initial ``eta``; learned.
+        scale: initial $\eta$; learned.
         coupling: `"antithetic"` samples, of both kinds, depend on each other negatively, which
             lowers the variance of their mean: two are made of noise and its reflection, more by
-            rotation, ``u + k/K`` modulo 1.
-            `"independent"` ones are each the others' baseline, with a weight that is learned.
+            rotation, $u + k/K$ modulo 1. `"independent"` ones are each the others' baseline, with a
+            weight that is learned.
         learn_temperature: whether the temperature is learned. For that alone the objective is
             differentiated twice: a fixed one makes steps cheaper, and is as good where the initial
             one is.
@@ -226,6 +232,7 @@ class Rebar(ControlVariate):
     Rebar(coupled=False)
     """
 
+    papers = ("tucker2017",)
     needs_differentiable_objective = True
 
     def __init__(

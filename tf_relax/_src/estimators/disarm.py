@@ -13,11 +13,14 @@ from tf_relax._src.sites.layer import StochasticLayer
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Disarm(Estimator):
-    r"""DisARM, ``g = 1/2 (f(b) - f(b')) (b - b') sigmoid(|a|)``, for binary units; unbiased.
+    r"""DisARM: two antithetic samples of every binary unit; unbiased.
 
-    Dong, Mnih and Tucker (2020), equation 9, and Yin et al. (2020), U2G. ``b' = 1[a - l > 0]`` is
-    made of the negative of b's noise. Two evaluations of the objective; with several layers one
-    more per level of layers, in each of which only that level's samples change sides.
+    $$g = \frac{1}{2} (f(b) - f(b')) (b - b') \sigma(\lvert a \rvert)$$
+
+    Dong, Mnih and Tucker (2020), equation 9, and Yin et al. (2020), U2G.
+    $b = \mathbf{1}[a + l > 0]$, and $b' = \mathbf{1}[a - l > 0]$ is made of the negative of its
+    noise. Two evaluations of the objective; with several layers one more per level of layers, in
+    each of which only that level's samples change sides.
 
     Example:
 
@@ -25,6 +28,7 @@ class Disarm(Estimator):
     True
     """
 
+    papers = ("dong2020", "yin2020")
     needs = (BinaryUnits,)
 
     num_noises = 2

@@ -14,16 +14,18 @@ from tf_relax._src.sites.layer import StochasticLayer
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class DisarmTree(Estimator):
-    r"""``g = 1/2 (f - f') [I J (u - u') s(|a|) + I (1-J) (u - s(a)) - J (1-I) (u' - s(a))]``.
+    r"""DisARM for categories, at every node of a tree whose binary choices lead to one; unbiased.
 
-    Dong, Mnih and Tucker (2021), section 4: DisARM for categories, at every node of a tree whose
-    binary choices lead to one. ``u = 1[a + l > 0]`` and ``u' = 1[a - l > 0]`` are the choices of
-    two walks that share their noise, mirrored; `I` and `J` say whether each walk has come to the
-    node, and ``s`` is the logistic function. Where both have, their order is integrated out; where
-    one has, what is left is its score. The tree is that of
-    `RelaxCategorical(method="stick_breaking")`, each of whose nodes splits one category off; the
-    logits of a softmax become those of its nodes by `tf_relax.relaxations.stick_logits`. Two
-    evaluations of the objective; with several layers one more per level. Unbiased.
+    $$g = \frac{f - f'}{2} [I J (u - u') \sigma(\lvert a \rvert)
+        + I (1 - J) (u - \sigma(a)) - J (1 - I) (u' - \sigma(a))]$$
+
+    Dong, Mnih and Tucker (2021), section 4. $u = \mathbf{1}[a + l > 0]$ and
+    $u' = \mathbf{1}[a - l > 0]$ are the choices of two walks that share their noise, mirrored; $I$
+    and $J$ say whether each walk has come to the node, and $\sigma$ is the logistic function. Where
+    both have, their order is integrated out; where one has, what is left is its score. The tree is
+    that of `RelaxCategorical(method="stick_breaking")`, each of whose nodes splits one category
+    off; the logits of a softmax become those of its nodes by `tf_relax.relaxations.stick_logits`.
+    Two evaluations of the objective; with several layers one more per level.
 
     Example:
 
@@ -31,6 +33,7 @@ class DisarmTree(Estimator):
     True
     """
 
+    papers = ("dong2021",)
     needs = (Sticks,)
     num_noises = 2
 

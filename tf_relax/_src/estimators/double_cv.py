@@ -31,16 +31,17 @@ class LinearState(State):
 class DoubleCV(IndependentSamples):
     r"""Leave-one-out with the objective linearised at the other samples; unbiased.
 
-    Titsias and Shi (2022). With ``v_k = mean_{j != k} f'(b_j)``, ``c_k = alpha v_k^T (b_k - mu)``,
+    $$g = \frac{1}{K} \sum_k \{[f_k + c_k - \frac{1}{K - 1} \sum_{j \ne k} (f_j + c_j)]
+        \nabla_a \log p(b_k \mid a) - \alpha J v_k\}$$
 
-        g = 1/K sum_k {[f_k + c_k - mean_{j != k} (f_j + c_j)] d log p(b_k|a)/da - alpha J v_k},
-
-    where ``J v = mu (1 - mu) v`` is the expectation of ``v^T (b - mu) d log p(b|a)/da``. ``alpha``
-    is learned on the variance of g, per layer. K evaluations of the objective and of its
-    derivative, for binary units and differentiable objectives.
+    Titsias and Shi (2022). Here $c_k = \alpha v_k^T (b_k - \mu)$ with the mean $\mu$ of $b$ and
+    $v_k = \frac{1}{K - 1} \sum_{j \ne k} f'(b_j)$, and $J v = \mu (1 - \mu) v$ is the expectation
+    of $v^T (b - \mu) \nabla_a \log p(b \mid a)$. $\alpha$ is learned on the variance of $g$, per
+    layer. $K$ evaluations of the objective and of its derivative, for binary units and
+    differentiable objectives.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -51,6 +52,7 @@ class DoubleCV(IndependentSamples):
     DoubleCV()
     """
 
+    papers = ("titsias2022",)
     needs = (BinaryUnits,)
 
     needs_differentiable_objective = True

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
+from tf_relax._src.estimators.citations import Cited
 from tf_relax._src.estimators.needs import check_needs
 from tf_relax._src.estimators.state import State
 from tf_relax._src.losses.relaxable import Relaxable
@@ -66,7 +67,7 @@ class Pass(Protocol):
         ...
 
     def derivative(self) -> list[tf.Tensor]:
-        """Returns ``df/db`` at every site, shaped like `b`."""
+        """Returns $df/db$ at every site, shaped like `b`."""
         ...
 
 
@@ -84,12 +85,12 @@ class Passes(list[Pass]):
 
 
 class Estimate(NamedTuple):
-    """What an estimator returns.
+    r"""What an estimator returns.
 
     Attributes:
-        gradients: per pass and per site, the estimate's share of ``d E[f_i] / d logits_i`` of every
-            example, shaped like the logits; `None`, for all sites or for one, if its samples were
-            differentiable and backpropagation does it.
+        gradients: per pass and per site, the estimate's share of $\nabla_a \mathbb{E}[f_i]$ of
+            every example, shaped like the logits; `None`, for all sites or for one, if its samples
+            were differentiable and backpropagation does it.
         surrogate_loss: scalar whose gradient trains the states, or `None`.
         updates: variables and the values that they take after the step.
         objectives: what deterministic weights descend, a sum of products: per-example weights,
@@ -104,8 +105,8 @@ class Estimate(NamedTuple):
     passes: Passes | None = None
 
 
-class Estimator(abc.ABC):
-    """Strategy that turns recorded passes into gradients for the logits of every site.
+class Estimator(Cited, abc.ABC):
+    r"""Strategy that turns recorded passes into gradients for the logits of every site.
 
     Estimators own no variables: what they learn for a stochastic layer is a state that `build`
     makes and the compiled model holds; at every site of a pass it is `site.state`. They are given
@@ -125,8 +126,9 @@ class Estimator(abc.ABC):
             in which one value depends on the samples of all passes.
         num_passes: independent passes per step.
         num_noises: noise tensors per site; by default one per pass.
-        num_z_tildes: samples of `z | b` per site.
+        num_z_tildes: samples of $z \mid b$ per site.
         reason: why `Auto` has chosen it, if it has.
+        papers: names of the papers that it comes from, or their BibTeX, which `citation()` returns.
     """
 
     needs: tuple[type, ...] = (Discrete,)
@@ -146,7 +148,7 @@ class Estimator(abc.ABC):
         """Returns the estimator that serves a layer."""
         return self
 
-    def check_layers(self, layers: Sequence[StochasticLayer]) -> None:  # noqa: B027
+    def check_layers(self, layers: Sequence[StochasticLayer]) -> None:
         """Raises a ValueError unless these are the layers that the estimator is for."""
 
     def check(self, layer: StochasticLayer) -> None:
@@ -183,7 +185,7 @@ class Estimator(abc.ABC):
     def couple_conditional(
         self, layer: StochasticLayer, noises: list[tf.Tensor]
     ) -> list[tf.Tensor]:
-        """Does what `couple` does for the samples of `z | b` of one pass."""
+        r"""Does what `couple` does for the samples of $z \mid b$ of one pass."""
         return noises
 
     def output(self, site: Site) -> tf.Tensor:

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tf_relax._src import rules
+from tf_relax._src.estimators.citations import noted
 from tf_relax._src.estimators.estimator import (
     Estimate,
     Estimator,
@@ -24,7 +25,9 @@ from tf_relax._src.relaxations.event import sum_event
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Exact(Estimator):
-    r"""Enumeration, ``g = sum_b p(b | a) (f(b) - E f) d log p(b | a)/da``: no noise at all.
+    r"""Enumeration of all outcomes: no noise at all.
+
+    $$g = \sum_b p(b \mid a) (f(b) - \mathbb{E} f) \nabla_a \log p(b \mid a)$$
 
     One evaluation of the objective per joint outcome of all layers, so for small models only. The
     decoder's gradient is exact as well. The objective must not be random itself (dropout).
@@ -42,6 +45,7 @@ class Exact(Estimator):
     True
     """
 
+    papers = ("williams1992",)
     needs_deterministic_objective = True
     needs_separate_examples = True
     works_on_all_layers = True
@@ -107,6 +111,9 @@ class Exact(Estimator):
                 "outcome is one evaluation of the model."
             )
         return [site.layer.relaxation.outcomes(site.logits.shape[1:]) for site in one.sites]
+
+    def cited(self) -> dict[str, str]:
+        return noted(super().cited(), "Here summed over all outcomes instead of sampled")
 
     def get_config(self) -> dict[str, Any]:
         return {"max_outcomes": self.max_outcomes}

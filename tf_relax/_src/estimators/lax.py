@@ -20,17 +20,18 @@ from tf_relax._src.sites import Site
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Dlax(SurrogateUser):
-    r"""``g = f(b) d log p(b|a)/da - c(z) d log p(z|a)/da + dc(z)/da``, unbiased.
+    r"""DLAX: LAX for discrete $b$, whose surrogate has a score of its own; unbiased.
 
-    Grathwohl et al. (2018), equation 7: LAX for discrete b. It needs neither a sample of ``z | b``
-    nor, in relaxations without a tractable ``p(b)``, its probability; where both exist,
-    `Relax` has less variance.
+    $$g = f(b) \nabla_a \log p(b \mid a) - c(z) \nabla_a \log p(z \mid a) + \nabla_a c(z)$$
+
+    Grathwohl et al. (2018), equation 7. It needs neither a sample of $z \mid b$ nor, in relaxations
+    without a tractable $p(b)$, its probability; where both exist, `Relax` has less variance.
 
     Args:
-        surrogate: what ``c`` is made of: `"sum"` (the objective at relaxed samples plus a network),
+        surrogate: what $c$ is made of: `"sum"` (the objective at relaxed samples plus a network),
             `"objective"`, `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. An
             object serves the first layer that it is used for, further ones get copies.
-        temperature: initial temperature t > 0 of `relax(z, t)`, learned; `None` takes the
+        temperature: initial temperature $t > 0$ of `relax(z, t)`, learned; `None` takes the
             relaxation's, 0.1 for most.
         scale: initial factor of the objective at relaxed samples; learned.
         num_samples: samples per step, of which the estimate is the mean.
@@ -47,6 +48,7 @@ class Dlax(SurrogateUser):
     True
     """
 
+    papers = ("grathwohl2018",)
     needs: tuple[type, ...] = (Relaxed,)
     takes_surrogate_off_first = False
 
@@ -80,14 +82,16 @@ class Dlax(SurrogateUser):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Lax(Dlax):
-    r"""``g = [f(b) - c(b)] d log p(b|a)/da + dc(b)/da``, for continuous b; unbiased.
+    r"""LAX: a learned control variate for continuous $b$, which has a derivative; unbiased.
 
-    Grathwohl et al. (2018), equation 6, with ``c`` a surrogate. With the objective in
-    it and a scale of 1 it starts from the reparameterised gradient; with `surrogate="network"` it
-    takes any black box.
+    $$g = [f(b) - c(b)] \nabla_a \log p(b \mid a) + \nabla_a c(b)$$
+
+    Grathwohl et al. (2018), equation 6, with $c$ a surrogate. With the objective in it and a scale
+    of 1 it starts from the reparameterised gradient; with `surrogate="network"` it takes any black
+    box.
 
     Args:
-        surrogate: what ``c`` is made of, as for `Relax`.
+        surrogate: what $c$ is made of, as for `Relax`.
         temperature: no use for continuous samples, which are their own relaxation.
         scale: initial factor of the objective; learned.
         num_samples: samples per step, of which the estimate is the mean.

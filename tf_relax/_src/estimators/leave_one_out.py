@@ -30,13 +30,16 @@ class IndependentSamples(Estimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class LeaveOneOut(IndependentSamples):
-    r"""Leave-one-out REINFORCE, ``g = 1/K sum_k (f_k - mean_{j != k} f_j) d log p(b_k|a)/da``.
+    r"""Leave-one-out REINFORCE: each of $K$ samples is held against the mean of the others.
 
-    Kool et al. (2019), equation 8; K independent samples of every layer, and K evaluations of the
-    objective. Unbiased for any objective.
+    $$g = \frac{1}{K} \sum_k (f_k - \bar f_k) \nabla_a \log p(b_k \mid a)$$
+
+    Kool et al. (2019), equation 8, with the mean $\bar f_k = \frac{1}{K - 1} \sum_{j \ne k} f_j$ of
+    the others; $K$ independent samples of every layer, and $K$ evaluations of the objective.
+    Unbiased for any objective.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -47,6 +50,7 @@ class LeaveOneOut(IndependentSamples):
     LeaveOneOut(num_samples=4)
     """
 
+    papers = ("kool2019",)
     needs = ()
 
     def estimate(self, passes: Passes) -> Estimate:

@@ -13,13 +13,16 @@ from tf_relax._src.relaxations.noise import open_uniform
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class MeasureValued(Estimator):
-    r"""``g = sum_j |w_j| sign(w_i) [f(b + m e_i) - f(b)] e_i``, unit i drawn in proportion to |w|.
+    r"""Measure-valued derivatives: a count is compared with a larger one; unbiased.
 
-    Mohamed et al. (2020), section 6: the derivative of a count's distribution is a weight ``w``
-    times the difference of two distributions, here that of the count and ``m`` more and that of the
-    count. Samples of the two share all that they have in common. For Poisson units ``w`` is the
-    rate and ``m = 1``; for geometric ones ``w = q - 1`` and m is 1 and another draw. One unit per
-    example and layer is compared: one evaluation of the objective and one more per layer. Unbiased.
+    $$g = \sum_j \lvert w_j \rvert \mathrm{sign}(w_i) [f(b + m e_i) - f(b)] e_i$$
+
+    with unit $i$ drawn in proportion to $\lvert w \rvert$. Mohamed et al. (2020), section 6: the
+    derivative of a count's distribution is a weight $w$ times the difference of two distributions,
+    here that of the count and $m$ more and that of the count. Samples of the two share all that
+    they have in common. For Poisson units $w$ is the rate and $m = 1$; for geometric ones
+    $w = q - 1$ and $m$ is 1 and another draw. One unit per example and layer is compared: one
+    evaluation of the objective and one more per layer.
 
     Example:
 
@@ -27,6 +30,7 @@ class MeasureValued(Estimator):
     True
     """
 
+    papers = ("mohamed2020",)
     needs = (Counts,)
     needs_separate_examples = True
     num_noises = 3

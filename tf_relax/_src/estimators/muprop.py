@@ -17,11 +17,14 @@ from tf_relax._src.relaxations import Discrete, KnownMean, Relaxed
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class MuProp(Estimator):
-    r"""``g = [f(b) - f(mu) - f'(mu)^T (b - mu)] d log p(b|a)/da + f'(mu)^T d mu/da``.
+    r"""MuProp: a first-order expansion of the objective as the control variate; unbiased.
 
-    Gu et al. (2016), equation 6, with ``mu = E[b]``. The expansion is one mean-field pass; with
-    several layers, one per level of layers, whose earlier samples are the hard ones. Unbiased;
-    needs a differentiable objective.
+    $$g = [f(b) - f(\mu) - f'(\mu)^T (b - \mu)] \nabla_a \log p(b \mid a)
+        + f'(\mu)^T \frac{d\mu}{da}$$
+
+    Gu et al. (2016), equation 6, with $\mu = \mathbb{E}[b]$. The expansion is one mean-field pass;
+    with several layers, one per level of layers, whose earlier samples are the hard ones. It needs
+    a differentiable objective.
 
     Example:
 
@@ -29,6 +32,7 @@ class MuProp(Estimator):
     True
     """
 
+    papers = ("gu2016",)
     needs = (Discrete, KnownMean, Relaxed)
 
     needs_differentiable_objective = True

@@ -18,19 +18,20 @@ from tf_relax._src.surrogates import Surrogate
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Nvil(Estimator):
-    r"""Score function with a network for a baseline, ``g = (f(b) - m - v C(x)) d log p(b|a)/da``.
+    r"""NVIL: the score function with a network of the input for a baseline.
 
-    Mnih and Gregor (2014), section 2.3. `m` and `v` are the running mean and standard deviation of
-    the objective over the steps before this one, and the network ``C(x)`` (a surrogate with
-    the sample left out, ``r(0, a, x)``) is fitted to the standardised objective
-    ``(f - m) / v``. Unbiased.
+    $$g = (f(b) - m - v C(x)) \nabla_a \log p(b \mid a)$$
+
+    Mnih and Gregor (2014), section 2.3. $m$ and $v$ are the running mean and standard deviation of
+    the objective over the steps before this one, and the network $C(x)$ (a surrogate with the
+    sample left out, $r(0, a, x)$) is fitted to the standardised objective $(f - m) / v$. Unbiased.
 
     Args:
         decay: weight of the past in the running mean and variance, in [0, 1).
-        normalize: whether to divide the signal ``f - m - v C(x)`` by ``max(1, v)`` as the paper
-            does. That rescales the gradient of the logits alone, not the derivatives of f that
-            need no estimate (a divergence, the decoder), so their sum is biased.
-        surrogate: what ``C(x)`` is: a `tf_relax.surrogates.Surrogate`, its name or a Keras model.
+        normalize: whether to divide the signal $f - m - v C(x)$ by $\max(1, v)$ as the paper does.
+            That rescales the gradient of the logits alone, not the derivatives of f that need no
+            estimate (a divergence, the decoder), so their sum is biased.
+        surrogate: what $C(x)$ is: a `tf_relax.surrogates.Surrogate`, its name or a Keras model.
 
     Raises:
         ValueError: for a decay outside [0, 1).
@@ -41,6 +42,7 @@ class Nvil(Estimator):
     Nvil()
     """
 
+    papers = ("mnih2014",)
     needs = ()
 
     def __init__(

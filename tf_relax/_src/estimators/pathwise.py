@@ -29,7 +29,9 @@ class Pathwise(Estimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Reparameterization(Pathwise):
-    r"""Reparameterisation, ``g = (df/db) d b(a, eps) / da``, for continuous samples; unbiased.
+    r"""Reparameterisation for continuous samples, which have a derivative; unbiased.
+
+    $$g = \frac{df}{db} \frac{d b(a, \varepsilon)}{da}$$
 
     Kingma and Welling (2014), section 2.4.
 
@@ -39,6 +41,7 @@ class Reparameterization(Pathwise):
     True
     """
 
+    papers = ("kingma2014",)
     needs = (Continuous, Relaxed)
 
     def output(self, site: Site) -> tf.Tensor:
@@ -47,13 +50,15 @@ class Reparameterization(Pathwise):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Concrete(Pathwise):
-    r"""Relaxed training, ``g = d f(relax(z, t)) / da``; biased.
+    r"""Training on relaxed samples in the place of hard ones; biased.
+
+    $$g = \nabla_a f(\mathrm{relax}(z, t))$$
 
     Maddison et al. (2016), equation 15, and Jang et al. (2016). The whole model, decoder included,
     trains on relaxed samples; the loss that `fit` shows is the relaxed one.
 
     Args:
-        temperature: t; `None` takes the relaxation's, which suits surrogates: 0.1 for most.
+        temperature: $t$; `None` takes the relaxation's, which suits surrogates: 0.1 for most.
 
     Raises:
         ValueError: for a temperature that is not positive.
@@ -64,6 +69,7 @@ class Concrete(Pathwise):
     False
     """
 
+    papers = ("maddison2017", "jang2017")
     needs = (Discrete, Relaxed)
 
     unbiased = False
@@ -85,15 +91,17 @@ class Concrete(Pathwise):
 class StraightThrough(Pathwise):
     r"""Hard samples forward, the derivative of a stand-in backward; biased.
 
-    Bengio et al. (2013), section 3.3: ``g = (df/db) d y(a) / da`` with
+    $$g = \frac{df}{db} \frac{d y(a)}{da}$$
 
-    - `"mean"`: ``y = E[b]``, for Bernoulli units ``sigmoid(a)``;
-    - `"identity"`: ``y = a``;
-    - `"relaxed"`: ``y = relax(z, t)``.
+    Bengio et al. (2013), section 3.3, with
+
+    - `"mean"`: $y = \mathbb{E}[b]$, for Bernoulli units $\sigma(a)$;
+    - `"identity"`: $y = a$;
+    - `"relaxed"`: $y = \mathrm{relax}(z, t)$.
 
     Args:
         backward: which stand-in to differentiate.
-        temperature: t of the relaxed one; `None` takes the relaxation's, 0.1 for most.
+        temperature: $t$ of the relaxed one; `None` takes the relaxation's, 0.1 for most.
 
     Raises:
         ValueError: for an unknown stand-in.
@@ -104,6 +112,7 @@ class StraightThrough(Pathwise):
     StraightThrough(backward='identity')
     """
 
+    papers = ("bengio2013",)
     unbiased = False
 
     def __init__(self, backward: str = "mean", temperature: float | None = None):
@@ -139,12 +148,14 @@ class StraightThrough(Pathwise):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class GumbelStraightThrough(Pathwise):
-    r"""Hard samples forward, ``g = (df/db) d relax(z, t) / da`` backward; biased.
+    r"""Hard samples forward, the derivative of the relaxed ones backward; biased.
+
+    $$g = \frac{df}{db} \frac{d \, \mathrm{relax}(z, t)}{da}$$
 
     Straight-through Gumbel-softmax, Jang et al. (2016), section 2.2.
 
     Args:
-        temperature: t; `None` takes the relaxation's, which suits surrogates: 0.1 for most.
+        temperature: $t$; `None` takes the relaxation's, which suits surrogates: 0.1 for most.
 
     Raises:
         ValueError: for a temperature that is not positive.
@@ -155,6 +166,7 @@ class GumbelStraightThrough(Pathwise):
     GumbelStraightThrough()
     """
 
+    papers = ("jang2017",)
     needs = (Discrete, Relaxed)
 
     unbiased = False
@@ -174,12 +186,15 @@ class GumbelStraightThrough(Pathwise):
 class ReinMax(Pathwise):
     r"""Straight-through that is exact to second order, by Heun's method; biased.
 
-    Liu et al. (2023), algorithm 2: ``g = (df/db)^T [2 J(m) - J(p)/2]`` with ``p = E[b]``,
-    ``m = (softmax(a / t) + b) / 2`` and ``J`` the derivative of a mean in its logits, for Bernoulli
-    units ``J(m) = m (1 - m)``. At t = 1 the bias is zero where f is at most quadratic in each unit.
+    $$g = \frac{df}{db}^T [2 J(m) - \frac{1}{2} J(p)]$$
+
+    Liu et al. (2023), algorithm 2, with $p = \mathbb{E}[b]$,
+    $m = (\mathrm{softmax}(a / t) + b) / 2$ and $J$ the derivative of a mean in its logits, for
+    Bernoulli units $J(m) = m (1 - m)$. At $t = 1$ the bias is zero where $f$ is at most quadratic
+    in each unit.
 
     Args:
-        temperature: t, at least 1.
+        temperature: $t$, at least 1.
 
     Raises:
         ValueError: for a temperature below 1.
@@ -190,6 +205,7 @@ class ReinMax(Pathwise):
     False
     """
 
+    papers = ("liu2023",)
     needs = (Discrete, KnownMean, Relaxed, MeanOfLogits)
 
     unbiased = False

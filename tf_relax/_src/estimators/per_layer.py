@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_relax._src.estimators.citations import together
 from tf_relax._src.estimators.estimator import Estimate, Estimator, Pass, Passes
 from tf_relax._src.sites import Site, Sites
 from tf_relax._src.sites.layer import StochasticLayer
@@ -17,8 +18,9 @@ from tf_relax._src.sites.layer import StochasticLayer
 class PerLayer(Estimator):
     r"""An estimator for every stochastic layer; `compile(estimator={...})` makes one of a mapping.
 
-    Each estimates ``d E[f] / da`` of its own layers, with all other samples as they were drawn: for
-    them they are a part of the objective like any other randomness. Unbiased where all are.
+    Each estimates $\nabla_a \mathbb{E}[f]$ of its own layers, with all other samples as they were
+    drawn: for them they are a part of the objective like any other randomness. Unbiased where all
+    are.
 
     Args:
         estimators: objects of `tf_relax.estimators`, by the names of the layers.
@@ -107,6 +109,9 @@ class PerLayer(Estimator):
             surrogate_loss=tf.add_n(losses) if losses else None,
             updates=[(v, tf.add_n(values) / len(values)) for v, values in updates.values()],
         )
+
+    def cited(self) -> dict[str, str]:
+        return together(*self.estimators.values())
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -19,12 +19,16 @@ from tf_relax._src.sites.layer import StochasticLayer
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RejectionReparameterization(Estimator):
-    r"""``g = (df/db) dh(eps, a)/da + (f(b) - beta) d log pi(eps; a)/da``, for gamma variables.
+    r"""Reparameterisation of gamma variables, which are made by acceptance and rejection; unbiased.
 
-    Naesseth et al. (2017), equations 5 to 8: ``b = h(eps, a)`` as a function of the accepted
-    proposal `eps`, whose density ``pi(eps; a) = q(h(eps, a); a) |dh/deps|`` depends on `a` as well.
-    The second term is a score, so a baseline ``beta`` made from other steps changes nothing in
-    expectation: here the running mean of the objective. Unbiased. It is for
+    $$g = \frac{df}{db} \frac{dh(\varepsilon, a)}{da}
+        + (f(b) - \beta) \nabla_a \log \pi(\varepsilon; a)$$
+
+    Naesseth et al. (2017), equations 5 to 8: $b = h(\varepsilon, a)$ as a function of the accepted
+    proposal $\varepsilon$, whose density
+    $\pi(\varepsilon; a) = q(h(\varepsilon, a); a) \lvert dh/d\varepsilon \rvert$ depends on $a$ as
+    well. The second term is a score, so a baseline $\beta$ made from other steps changes nothing in
+    expectation: here the running mean of the objective. It is for
     `RelaxSample(..., sampler="rejection")`.
 
     Args:
@@ -39,6 +43,7 @@ class RejectionReparameterization(Estimator):
     True
     """
 
+    papers = ("naesseth2017",)
     needs = (Rejection,)
 
     needs_differentiable_objective = True

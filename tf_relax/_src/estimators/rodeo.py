@@ -27,20 +27,26 @@ from tf_relax._src.surrogates import Stein
 class Rodeo(IndependentSamples):
     r"""Leave-one-out with Stein control variates inside the baseline and outside; unbiased.
 
-    Shi et al. (2022). The Gibbs operator ``(A h)(b) = 1/D sum_i w_i [h(b^(i)) - h(b)]``, where
-    ``b^(i)`` is b with unit i flipped and ``w_i`` the probability of that unit's other value, has
-    expectation zero for every h. With ``h_k`` and ``g_k`` built from the other samples alone,
+    $$g = \frac{1}{K} \sum_k \{[f_k - \frac{1}{K - 1} \sum_{j \ne k} (f_j + \alpha (A h_j)(b_j))]
+        (b_k - \mu) + \beta (A G_k)(b_k)\}$$
 
-        g = 1/K sum_k {[f_k - mean_{j != k} (f_j + alpha (A h_j)(b_j))] (b_k - mu)
-                       + beta (A g_k (. - mu))(b_k)},
-        (h_k, g_k)(y) = mean_{j != k} H(f_j, f'(b_j)^T (y - b_j)),
+    Shi et al. (2022), with $\mu = \mathbb{E}[b]$ and $G_k(y) = g_k(y) (y - \mu)$. The Gibbs
+    operator
 
-    where H is a small network; H, alpha and beta are learned on the variance of g, per layer. No
-    evaluation of the objective at the flipped samples is needed: K evaluations of it and of its
-    derivative. For binary units and differentiable objectives.
+    $$(A h)(b) = \frac{1}{D} \sum_i w_i [h(b^{(i)}) - h(b)]$$
+
+    where $b^{(i)}$ is $b$ with unit $i$ flipped and $w_i$ the probability of that unit's other
+    value, has expectation zero for every $h$. $h_k$ and $g_k$ are built from the other samples
+    alone,
+
+    $$(h_k, g_k)(y) = \frac{1}{K - 1} \sum_{j \ne k} H(f_j, f'(b_j)^T (y - b_j))$$
+
+    where $H$ is a small network; $H$, $\alpha$ and $\beta$ are learned on the variance of $g$, per
+    layer. No evaluation of the objective at the flipped samples is needed: $K$ evaluations of it
+    and of its derivative. For binary units and differentiable objectives.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -51,6 +57,7 @@ class Rodeo(IndependentSamples):
     Rodeo(num_samples=3)
     """
 
+    papers = ("shi2022",)
     needs = (BinaryUnits,)
 
     needs_differentiable_objective = True

@@ -17,21 +17,24 @@ from tf_relax._src.sites import Site
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class SbCarms(Estimator):
-    r"""``g = 1/(K(K-1)) sum_{i<j, b_i != b_j} W_m (f_i - f_j) (b_i - b_j)``; unbiased.
+    r"""CARMS by stick-breaking: ARMS for categories; unbiased.
 
-    CARMS by stick-breaking, Dimitriev and Zhou (2021), section 4; for K = 2 it is DisARM-IW (Dong
-    et al. 2021). The categories of every choice are sorted by their probability, the rarest first,
-    ``s_i = p_i / sum_{j >= i} p_j`` are sticks of at most 1/2, and the K samples of a stick are
-    coupled as in ARMS: a pair takes stick i together with probability
-    ``Phi_i = max(0, 2 s_i^(1/(K-1)) - 1)^(K-1)``. Sample k is the first category with
-    ``u_k < s``. What the coupling does to the frequency of a pair, of which the rarer comes m-th,
+    $$g = \frac{1}{K (K - 1)} \sum_{i < j, b_i \ne b_j} W_m (f_i - f_j) (b_i - b_j)$$
 
-        ``W_m = s_m (1 - s_m) / (s_m - Phi_m) prod_{i<m} (1 - s_i)^2 / (1 - 2 s_i + Phi_i)``
+    Dimitriev and Zhou (2021), section 4; for $K = 2$ it is DisARM-IW (Dong et al. 2021). The
+    categories of every choice are sorted by their probability, the rarest first,
+    $s_i = p_i / \sum_{j \ge i} p_j$ are sticks of at most 1/2, and the $K$ samples of a stick are
+    coupled as in ARMS: a pair takes stick $i$ together with probability
+    $\Phi_i = \max(0, 2 s_i^{1 / (K - 1)} - 1)^{K - 1}$. Sample $k$ is the first category with
+    $u_k < s$. What the coupling does to the frequency of a pair, of which the rarer comes $m$-th,
 
-    undoes. K evaluations of the objective; with several layers ``1 + (K - 1) levels``.
+    $$W_m = \frac{s_m (1 - s_m)}{s_m - \Phi_m}
+        \prod_{i < m} \frac{(1 - s_i)^2}{1 - 2 s_i + \Phi_i}$$
+
+    undoes. $K$ evaluations of the objective; with $L$ levels of layers $1 + (K - 1) L$.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -42,6 +45,7 @@ class SbCarms(Estimator):
     SbCarms(num_samples=3)
     """
 
+    papers = ("dimitriev2021carms",)
     needs = (Categorical,)
 
     def __init__(self, num_samples: int = 4):

@@ -22,14 +22,16 @@ MOVING_AVERAGE, LEARNED = "moving_average", "learned"
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Reinforce(Estimator):
-    r"""Score-function estimator, ``g = (f(b) - beta) d log p(b | a) / da``.
+    r"""The score-function estimator, REINFORCE, with or without a baseline.
+
+    $$g = (f(b) - \beta) \nabla_a \log p(b \mid a)$$
 
     Williams (1992), equation 5. Unbiased for any objective; its variance is high.
 
     Args:
-        baseline: ``beta``: `None` for 0; `"moving_average"` for the running mean of the objective
-            over the steps before this one; `"learned"` for a network of the input, ``beta(x)``: a
-            surrogate with the sample left out, ``r(0, a, x)``, fitted to f.
+        baseline: $\beta$: `None` for 0; `"moving_average"` for the running mean of the objective
+            over the steps before this one; `"learned"` for a network of the input, $\beta(x)$: a
+            surrogate with the sample left out, $r(0, a, x)$, fitted to f.
         decay: weight of the past in that running mean, in [0, 1).
         surrogate: that surrogate, its name or a Keras model.
 
@@ -42,6 +44,7 @@ class Reinforce(Estimator):
     Reinforce(baseline='moving_average')
     """
 
+    papers = ("williams1992",)
     needs = ()
 
     importance_weighted = True

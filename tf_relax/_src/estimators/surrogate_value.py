@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_relax._src import rules, surrogates
+from tf_relax._src.estimators.citations import noted
 from tf_relax._src.estimators.estimator import Estimator, Pass
 from tf_relax._src.estimators.state import SurrogateState
 from tf_relax._src.losses.relaxable import Relaxable
@@ -142,6 +143,12 @@ class SurrogateUser(Estimator):
             self.learn_temperature,
             self._baseline_weight(uses_objective, relaxable),
         )
+
+    def cited(self) -> dict[str, str]:
+        entries = super().cited()
+        if self.coupling == "independent" or not entries:
+            return entries
+        return noted(entries, "The antithetic coupling of its samples is that of tf\\_relax")
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -23,18 +23,27 @@ _NOTHING_LEFT = -28.0
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class UnorderedSet(Estimator):
-    r"""``g = sum_{s in S} p_s R_s (f_s - beta_s) d log p(s | a)/da``; unbiased.
+    r"""The unordered set estimator: $k$ categories of a choice, without replacement; unbiased.
 
-    Kool, van Hoof and Welling (2020), equations 10 and 15. S are the k categories with the largest
-    perturbed logits, k samples without replacement, and f is evaluated at each.
-    ``R_s = p^{D \ s}(S \ s) / p(S)`` are the leave-one-out ratios of the probabilities of the set,
-    and ``beta_s = sum_{t in S} p_t p^{D \ {s, t}}(S \ {s, t}) / p^{D \ s}(S \ s) f_t``. For one
-    choice per example, whose distribution has a few likely categories (attention, routing,
-    actions); where S holds them all, it is exact. k evaluations of the objective; with several
-    layers ``1 + (k - 1)`` for every call of one.
+    $$g = \sum_{s \in S} p_s R_s (f_s - \beta_s) \nabla_a \log p(s \mid a)$$
+
+    Kool, van Hoof and Welling (2020), equations 10 and 15. $S$ are the $k$ categories with the
+    largest perturbed logits, $k$ samples without replacement, and $f$ is evaluated at each. With
+    $P_s$ the probability of $S \setminus s$ where the categories are $D \setminus s$, and $P_{st}$
+    that of $S \setminus \{s, t\}$ where they are $D \setminus \{s, t\}$,
+
+    $$R_s = \frac{P_s}{p(S)}$$
+
+    are the leave-one-out ratios of the probabilities of the set, and the baselines are
+
+    $$\beta_s = \sum_{t \in S} p_t \frac{P_{st}}{P_s} f_t$$
+
+    For one choice per example, whose distribution has a few likely categories (attention, routing,
+    actions); where $S$ holds them all, it is exact. $k$ evaluations of the objective; with several
+    layers $1 + (k - 1)$ for every call of one.
 
     Args:
-        num_samples: k, at least 2.
+        num_samples: $k$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples; (from the step) for layers of several choices, and
@@ -46,6 +55,7 @@ class UnorderedSet(Estimator):
     UnorderedSet(num_samples=3)
     """
 
+    papers = ("kool2020",)
     needs = (Categorical,)
     needs_separate_examples = True
 

@@ -13,11 +13,13 @@ from tf_relax._src.estimators.estimator import Estimate, Estimator, Passes, samp
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Vimco(Estimator):
-    r"""VIMCO, ``g = -sum_k (L - L_{-k}) d log p(b_k|a)/da``, for the importance-weighted objective.
+    r"""VIMCO: each sample of the importance-weighted objective has a baseline made of the others.
 
-    Mnih and Rezende (2016), equations 8 to 10. ``L = log 1/K sum_k exp(l_k)`` is the bound with the
-    log-weights ``l_k`` of K samples, and ``L_{-k}`` the same with ``l_k`` replaced by the mean of
-    the others. Unbiased. K is the model's: `compile(importance_samples=K, estimator="vimco")`.
+    $$g = -\sum_k (L - L_{-k}) \nabla_a \log p(b_k \mid a)$$
+
+    Mnih and Rezende (2016), equations 8 to 10. $L = \log \frac{1}{K} \sum_k e^{l_k}$ is the bound
+    with the log-weights $l_k$ of $K$ samples, and $L_{-k}$ the same with $l_k$ replaced by the mean
+    of the others. Unbiased. $K$ is the model's: `compile(importance_samples=K, estimator="vimco")`.
 
     Example:
 
@@ -25,6 +27,7 @@ class Vimco(Estimator):
     True
     """
 
+    papers = ("mnih2016vimco",)
     needs = ()
 
     importance_weighted = True

@@ -13,24 +13,24 @@ from tf_relax._src.relaxations import GumbelMatching, NearestPermutation
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class GumbelSinkhorn(Discrete):
-    r"""Stochastic matchings, the best assignment under ``a + G``, and their Sinkhorn relaxation.
+    r"""Stochastic matchings, the best assignment under $a + G$, and their Sinkhorn relaxation.
 
-    Hard samples ``b = argmax_P <P, a + G>`` follow the Gumbel-Matching distribution, and
-    ``Sinkhorn((a + G) / t)`` relaxes them (Mena et al. 2018). `estimator="concrete"` trains on the
-    relaxed matrices, as Gumbel-Sinkhorn networks do, and `"gumbel_straight_through"` on hard ones
-    with their derivative; both are biased. The probability of a matching is not known, so RELAX is
-    not defined; `"dlax"` (Grathwohl et al. 2018, equation 7) and the score-function estimators use
-    the density of ``a + G`` and are unbiased. The assignment is solved by SciPy on the CPU:
-    the layer turns XLA off.
+    Hard samples $b = \mathrm{argmax}_P \langle P, a + G \rangle$ follow the Gumbel-Matching
+    distribution, and $\mathrm{Sinkhorn}((a + G) / t)$ relaxes them (Mena et al. 2018).
+    `estimator="concrete"` trains on the relaxed matrices, as Gumbel-Sinkhorn networks do, and
+    `"gumbel_straight_through"` on hard ones with their derivative; both are biased. The probability
+    of a matching is not known, so RELAX is not defined; `"dlax"` (Grathwohl et al. 2018, equation
+    7) and the score-function estimators use the density of $a + G$ and are unbiased. The assignment
+    is solved by SciPy on the CPU: the layer turns XLA off.
 
     Args:
         iterations: of Sinkhorn's normalisation.
-        noise_scale: s in ``z = a + s G``, which takes the place of ``a + G``. Below 1, training
+        noise_scale: $s$ in $z = a + s G$, which takes the place of $a + G$. Below 1, training
             explores less; at 0 the layer is the best assignment itself and Sinkhorn's relaxation of
             it, for `"concrete"` and `"gumbel_straight_through"` alone. Priors need 1.
         prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (trainable logits) or logits, broadcast over the event.
-        kl: `"analytic"` for ``KL(q || p)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"` or the `"mode"`.
@@ -47,7 +47,7 @@ class GumbelSinkhorn(Discrete):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Permutation matrices `[batch, ..., n, n]` in the compute dtype.
+        (tensor): permutation matrices `[batch, ..., n, n]` in the compute dtype.
 
     Raises:
         ValueError: for ill-shaped logits, for a `noise_scale` that is negative, or other than 1
@@ -107,10 +107,12 @@ class GumbelSinkhorn(Discrete):
 class Rounding(Discrete):
     r"""Stochastic permutations: noise around a doubly stochastic matrix, rounded.
 
-    ``z = Sinkhorn(exp M) + nu eps``, ``b`` the permutation nearest to z; Linderman et al. (2018).
-    `estimator="concrete"` trains on the paper's ``t z + (1 - t) b`` and is biased; `"dlax"` and the
-    score-function estimators use the density of z and are unbiased. The nearest permutation is
-    found by SciPy on the CPU: the layer turns XLA off.
+    $$z = \mathrm{Sinkhorn}(e^M) + \nu \varepsilon$$
+
+    and $b$ is the permutation nearest to $z$; Linderman et al. (2018). `estimator="concrete"`
+    trains on the paper's $t z + (1 - t) b$ and is biased; `"dlax"` and the score-function
+    estimators use the density of $z$ and are unbiased. The nearest permutation is found by SciPy on
+    the CPU: the layer turns XLA off.
 
     Args:
         iterations: of Sinkhorn's normalisation.
@@ -120,14 +122,14 @@ class Rounding(Discrete):
         **kwargs: name, dtype, trainable, as for any Keras layer.
 
     Call arguments:
-        logits: `M` and ``log nu`` side by side, `[batch, ..., n, 2 n]`.
+        logits: $M$ and $\log \nu$ side by side, `[batch, ..., n, 2 n]`.
         context: optional, `[batch, ...]`: what the surrogate may look at besides z and the logits.
         mask: optional, booleans that start as the logits do, `[batch, ...]`: matrices that take
             part.
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Permutation matrices `[batch, ..., n, n]` in the compute dtype.
+        (tensor): permutation matrices `[batch, ..., n, n]` in the compute dtype.
 
     Raises:
         ValueError: for ill-shaped logits, and for a prior, from which the divergence is not known.

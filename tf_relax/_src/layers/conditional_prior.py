@@ -27,10 +27,13 @@ _KINDS: dict[str, Relaxation] = {
 class ConditionalPrior(keras.layers.Layer):
     r"""Holds the samples of one layer against a prior computed from a deeper one.
 
-    For ``q(b_1 | x) q(b_2 | b_1)`` and ``p(b_2) p(b_1 | b_2) p(x | b_1)`` it adds
-    ``E log q(b_1 | x) - log p(b_1 | b_2)`` per example to the objective and passes ``b_1`` through.
-    The first term is the entropy of q in closed form; the second cannot be, because ``b_2`` depends
-    on ``b_1``, and is taken at the sample.
+    For $q(b_1 \mid x) q(b_2 \mid b_1)$ and $p(b_2) p(b_1 \mid b_2) p(x \mid b_1)$ it adds, per
+    example,
+
+    $$\mathbb{E} \log q(b_1 \mid x) - \log p(b_1 \mid b_2)$$
+
+    to the objective and passes $b_1$ through. The first term is the entropy of $q$ in closed form;
+    the second cannot be, because $b_2$ depends on $b_1$, and is taken at the sample.
 
     Subsets, trees and other samples that are drawn step by step are held against the prior as they
     were drawn, in their order, which bounds the divergence of the sets and trees themselves.
@@ -45,12 +48,12 @@ class ConditionalPrior(keras.layers.Layer):
     Call arguments:
         sample: what a layer with `prior=None` returned.
         logits: the logits that it was drawn from, `[batch, *event]`.
-        prior_logits: logits of ``p(b_1 | b_2)``, `[batch, *event]`.
+        prior_logits: logits of $p(b_1 \mid b_2)$, `[batch, *event]`.
         mask: optional, where `kind` is given: the mask that the first layer was called with.
             Padding that Keras marks in the sample itself needs no mention.
 
     Returns:
-        The samples.
+        (tensor): the samples.
 
     Raises:
         ValueError: where what drew the samples is not known, for layers whose probabilities are not

@@ -15,15 +15,17 @@ from tf_relax._src.relaxations import Bernoulli
 class RelaxBernoulli(Discrete):
     r"""Stochastic binary units that train with unbiased, low-variance gradients.
 
-    Returns hard samples ``b = 1[z > 0]``, ``z = a + log u - log(1 - u)``. Inside a
-    `tf_relax.RelaxModel` the logits `a` receive an estimate of ``d E[f(b)] / da``, by default RELAX
-    (Grathwohl et al. 2018, equation 8). Differentiated anywhere else, the layer raises.
+    $$b = \mathbf{1}[z > 0], \quad z = a + \log u - \log(1 - u)$$
+
+    are its hard samples. Inside a `tf_relax.RelaxModel` the logits $a$ receive an estimate of
+    $\nabla_a \mathbb{E}[f(b)]$, by default RELAX (Grathwohl et al. 2018, equation 8).
+    Differentiated anywhere else, the layer raises.
 
     Args:
         prior: distribution that the units are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (a trainable logit per unit) or logits, broadcast over the event. With a
             prior the layer adds its divergence, per example, to the objective.
-        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$, `"sampled"` for $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence. It is stored in the non-trainable variable `kl_weight`,
             so that a callback can anneal it with `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
@@ -41,7 +43,7 @@ class RelaxBernoulli(Discrete):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Samples in {0, 1}, shaped like the logits, in the compute dtype of the layer.
+        (tensor): samples in {0, 1}, shaped like the logits, in the compute dtype of the layer.
 
     Raises:
         TypeError: for logits that are not floating point.

@@ -16,11 +16,14 @@ from tf_relax._src.relaxations import Categorical, Sticks
 class RelaxCategorical(Masked):
     r"""Stochastic choices among categories, on the last axis of the logits.
 
-    Returns ``b = argmax(a + G)``, `G` Gumbel, one-hot or as an index (Maddison et al. 2014); with
-    `method="stick_breaking"` the first k of K - 1 logistic sticks with ``a_k + l_k > 0``, ``p(b =
-    k) = sigmoid(a_k) prod_{j<k} sigmoid(-a_j)`` (Linderman et al. 2017), which gives an ordinal
-    flavour to categories. Inside a `tf_relax.RelaxModel` the logits receive an unbiased estimate of
-    ``d E[f(b)] / da``, by default RELAX (Grathwohl et al. 2018, equation 8 and appendix B).
+    Returns $b = \mathrm{argmax}(a + G)$, $G$ Gumbel, one-hot or as an index (Maddison et al. 2014);
+    with `method="stick_breaking"` the first $k$ of $K - 1$ logistic sticks with $a_k + l_k > 0$,
+
+    $$p(b = k) = \sigma(a_k) \prod_{j<k} \sigma(-a_j)$$
+
+    (Linderman et al. 2017), which gives an ordinal flavour to categories. Inside a
+    `tf_relax.RelaxModel` the logits receive an unbiased estimate of $\nabla_a \mathbb{E}[f(b)]$, by
+    default RELAX (Grathwohl et al. 2018, equation 8 and appendix B).
 
     Args:
         method: `"gumbel"`, or `"stick_breaking"` for logits of K - 1 sticks
@@ -31,8 +34,8 @@ class RelaxCategorical(Masked):
             examples. For a mask per example call the layer with one.
         prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (trainable logits) or logits, broadcast over the event.
-        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
-            log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$ where a formula is known, `"sampled"` for
+            $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
@@ -49,8 +52,8 @@ class RelaxCategorical(Masked):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        `[batch, ..., K]` in the compute dtype, or indices `[batch, ...]`, int32. Where all
-        categories are masked nothing is chosen: zeros, or the index -1.
+        (tensor): `[batch, ..., K]` in the compute dtype, or indices `[batch, ...]`, int32. Where
+            all categories are masked nothing is chosen: zeros, or the index -1.
 
     Raises:
         ValueError: for ill-shaped logits, unknown options, and a mask that leaves nothing to

@@ -37,7 +37,7 @@ class _Counts(Discrete):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxPoisson(_Counts):
-    r"""Stochastic numbers of events, Poisson with rates ``e^a``.
+    r"""Stochastic numbers of events, Poisson with rates $e^a$.
 
     They have no relaxation: train them with `estimator="measure_valued"` (Mohamed et al. 2020,
     section 6), which compares a count with one more, or with the score-function estimators.
@@ -46,7 +46,7 @@ class RelaxPoisson(_Counts):
         prior: `None` (no divergence), `"learned"` (a trainable logit per unit) or logits, broadcast
             over the event. With a prior the layer adds its divergence, per example, to the
             objective.
-        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$, `"sampled"` for $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
@@ -64,7 +64,7 @@ class RelaxPoisson(_Counts):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Whole numbers, shaped like the logits, in the compute dtype.
+        (tensor): whole numbers, shaped like the logits, in the compute dtype.
 
     Raises:
         TypeError: for logits that are not floating point.
@@ -83,7 +83,7 @@ class RelaxPoisson(_Counts):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxGeometric(_Counts):
-    r"""Stochastic numbers of failures before a success, whose probability is ``sigmoid(a)``.
+    r"""Stochastic numbers of failures before a success, whose probability is $\sigma(a)$.
 
     They have no relaxation: train them with `estimator="measure_valued"` (Mohamed et al. 2020,
     section 6), which compares a count with a larger one, or with the score-function estimators.
@@ -92,7 +92,7 @@ class RelaxGeometric(_Counts):
         prior: `None` (no divergence), `"learned"` (a trainable logit per unit) or logits, broadcast
             over the event. With a prior the layer adds its divergence, per example, to the
             objective.
-        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$, `"sampled"` for $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
@@ -109,7 +109,7 @@ class RelaxGeometric(_Counts):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Whole numbers, shaped like the logits, in the compute dtype.
+        (tensor): whole numbers, shaped like the logits, in the compute dtype.
 
     Raises:
         TypeError: for logits that are not floating point.

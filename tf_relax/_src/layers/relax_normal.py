@@ -16,17 +16,17 @@ from tf_relax._src.relaxations import Draw, Normal
 class RelaxNormal(WithPrior):
     r"""Stochastic normal units, for `lax`, `reparameterization` and the score-function estimators.
 
-    Returns ``b = mu + exp(s) eps``, `eps` standard normal, for parameters ``[mu, s]``: the means on
-    the first half of the last axis, the logarithms of the standard deviations on the second.
-    Continuous samples have a derivative: outside a `tf_relax.RelaxModel` the layer is
+    Returns $b = \mu + e^s \varepsilon$, $\varepsilon$ standard normal, for parameters $[\mu, s]$:
+    the means on the first half of the last axis, the logarithms of the standard deviations on the
+    second. Continuous samples have a derivative: outside a `tf_relax.RelaxModel` the layer is
     reparameterised (Kingma and Welling 2014); inside, the estimator decides, and with LAX
     (Grathwohl et al. 2018, equation 6) the objective may be a black box.
 
     Args:
-        prior: `None` (no divergence), `"standard"` for ``N(0, 1)``, `"learned"` (a trainable mean
-            and log standard deviation per unit) or such parameters, broadcast over the event. With
-            a prior the layer adds its divergence, per example, to the objective.
-        kl: `"analytic"` for ``KL(q || p)``, `"sampled"` for ``log q(b) - log p(b)``.
+        prior: `None` (no divergence), `"standard"` for $\mathcal{N}(0, 1)$, `"learned"` (a
+            trainable mean and log standard deviation per unit) or such parameters, broadcast over
+            the event. With a prior the layer adds its divergence, per example, to the objective.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$, `"sampled"` for $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, as for `RelaxBernoulli`.
         inference: what `training=False` returns: a `"sample"`, the `"mode"` or the `"mean"`.
         seed: integer seed of the noise.
@@ -41,7 +41,7 @@ class RelaxNormal(WithPrior):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Samples `[batch, ..., units]` in the compute dtype of the layer.
+        (tensor): samples `[batch, ..., units]` in the compute dtype of the layer.
 
     Raises:
         ValueError: if the last axis of the parameters is not even, or for unknown options.

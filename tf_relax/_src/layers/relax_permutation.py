@@ -25,16 +25,17 @@ _METHODS: dict[str, Callable[[], Relaxation]] = {
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxPermutation(Discrete):
-    r"""Stochastic permutations of n items.
+    r"""Stochastic permutations of $n$ items.
 
-    Returns permutation matrices P, row i of which is the item in place i: ``P @ x`` is x in the new
-    order. How they are drawn is the `method`:
+    Returns permutation matrices `P`, row $i$ of which is the item in place $i$: `P @ x` is `x` in
+    the new order. How they are drawn is the `method`:
 
-    - `"plackett_luce"`: n logits, sorted by ``a + G``; ``p(P) = prod_i exp(a_{T_i}) / sum_{j >= i}
-      exp(a_{T_j})``, in n log n (Gadetsky et al. 2020);
-    - `"stick_breaking"`: (n - 1) x (n - 1) logits of sticks (Linderman et al. 2018), with the exact
-      probability of the permutation; its map takes (n - 1)^2 steps, so it is for small n;
-    - `"matching"`: n x n logits, row after row chooses one of the columns that are left.
+    - `"plackett_luce"`: $n$ logits, sorted by $a + G$, in $n \log n$ (Gadetsky et al. 2020), with
+      the probability $p(P) = \prod_i e^{a_{T_i}} / \sum_{j \ge i} e^{a_{T_j}}$;
+    - `"stick_breaking"`: $(n - 1) \times (n - 1)$ logits of sticks (Linderman et al. 2018), with
+      the exact probability of the permutation; its map takes $(n - 1)^2$ steps, so it is for small
+      $n$;
+    - `"matching"`: $n \times n$ logits, row after row chooses one of the columns that are left.
 
     All three have exact conditional samples, so RELAX (Grathwohl et al. 2018, equation 8) is
     unbiased for them.
@@ -45,8 +46,8 @@ class RelaxPermutation(Discrete):
             through indices, so RELAX works with the surrogate network alone.
         prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (trainable logits) or logits, broadcast over the event.
-        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
-            log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$ where a formula is known, `"sampled"` for
+            $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"` or the `"mode"`.
@@ -64,7 +65,7 @@ class RelaxPermutation(Discrete):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        `[batch, ..., n, n]` in the compute dtype, or indices `[batch, ..., n]`, int32.
+        (tensor): `[batch, ..., n, n]` in the compute dtype, or indices `[batch, ..., n]`, int32.
 
     Raises:
         ValueError: for ill-shaped logits and unknown options.

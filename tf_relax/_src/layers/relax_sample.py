@@ -17,7 +17,7 @@ from tf_relax._src.relaxations.distribution import kl_divergence
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxSample(WithPrior):
-    r"""Samples ``b ~ make_distribution(a)`` of a `tfp.distributions` distribution.
+    r"""Samples from `make_distribution(a)`, a distribution of `tfp.distributions`.
 
     Reparameterisable distributions train with `lax` (Grathwohl et al. 2018, equation 6),
     `reparameterization` and the score-function estimators, all others, discrete ones among them,
@@ -49,7 +49,7 @@ class RelaxSample(WithPrior):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Samples in the compute dtype.
+        (tensor): samples in the compute dtype.
 
     Raises:
         TypeError: if `make_distribution` does not return a distribution.

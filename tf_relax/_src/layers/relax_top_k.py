@@ -15,11 +15,12 @@ from tf_relax._src.relaxations import TopK
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxTopK(Masked):
-    r"""Stochastic subsets: the k items with the largest ``a + G``, without replacement.
+    r"""Stochastic subsets: the $k$ items with the largest $a + G$, without replacement.
 
-    ``p(T) = prod_i exp(a_{T_i}) / sum_{j not chosen before} exp(a_j)`` (Gumbel-top-k, Kool et al.
-    2019), with the conditional sample of Struminsky et al. (2021). The estimate is for ordered
-    subsets, and as such unbiased for functions of the set.
+    $$p(T) = \prod_i \frac{e^{a_{T_i}}}{\sum_{j \notin \{T_1, \ldots, T_{i-1}\}} e^{a_j}}$$
+
+    (Gumbel-top-k, Kool et al. 2019), with the conditional sample of Struminsky et al. (2021). The
+    estimate is for ordered subsets, and as such unbiased for functions of the set.
 
     Args:
         k: size of the subset.
@@ -29,8 +30,8 @@ class RelaxTopK(Masked):
             examples. For a mask per example call the layer with one.
         prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (trainable logits) or logits, broadcast over the event.
-        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
-            log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$ where a formula is known, `"sampled"` for
+            $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"` or the `"mode"`.
@@ -47,7 +48,7 @@ class RelaxTopK(Masked):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Subsets in the compute dtype, or indices, -1 where no item is left to choose.
+        (tensor): subsets in the compute dtype, or indices, -1 where no item is left to choose.
 
     Raises:
         ValueError: for k > n, ill-shaped logits, and a mask that leaves fewer than k items.

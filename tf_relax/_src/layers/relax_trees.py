@@ -14,7 +14,7 @@ from tf_relax._src.relaxations import Arborescence, SpanningTree
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxSpanningTree(Discrete):
-    r"""Stochastic spanning trees: Kruskal's algorithm on ``a + G``.
+    r"""Stochastic spanning trees: Kruskal's algorithm on $a + G$.
 
     The edge with the largest value that closes no cycle is taken, again and again; that is a race
     in which edges die, with an exact conditional sample (Struminsky et al. 2021), so RELAX
@@ -28,8 +28,8 @@ class RelaxSpanningTree(Discrete):
             `[..., nodes, nodes]`).
         prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (trainable logits) or logits, broadcast over the event.
-        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
-            log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$ where a formula is known, `"sampled"` for
+            $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"` or the `"mode"`.
@@ -46,7 +46,7 @@ class RelaxSpanningTree(Discrete):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Trees in the compute dtype.
+        (tensor): trees in the compute dtype.
 
     Raises:
         ValueError: for a graph that is not connected, loops and double edges, ill-shaped logits.
@@ -96,7 +96,7 @@ class RelaxSpanningTree(Discrete):
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class RelaxArborescence(Discrete):
-    r"""Stochastic trees directed away from a root: Edmonds' algorithm on ``a + G``.
+    r"""Stochastic trees directed away from a root: Edmonds' algorithm on $a + G$.
 
     Every node chooses its parent; circles become nodes and choose again. Each choice is a race,
     with an exact conditional sample (Struminsky et al. 2021), so RELAX (Grathwohl et al. 2018,
@@ -108,8 +108,8 @@ class RelaxArborescence(Discrete):
         edges: pairs (from, to) that may be used; `None` is all of them.
         prior: distribution that samples are held against: `None` (no divergence), `"uniform"`,
             `"learned"` (trainable logits) or logits, broadcast over the event.
-        kl: `"analytic"` for ``KL(q || p)`` where a formula is known, `"sampled"` for ``log q(b) -
-            log p(b)``.
+        kl: `"analytic"` for $\mathrm{KL}(q \parallel p)$ where a formula is known, `"sampled"` for
+            $\log q(b) - \log p(b)$.
         kl_weight: factor of the divergence, in the variable `kl_weight`, which a callback can
             anneal: `layer.kl_weight.assign(...)`.
         inference: what `training=False` returns: a `"sample"` or the `"mode"`.
@@ -127,7 +127,7 @@ class RelaxArborescence(Discrete):
         training: whether to train (always samples) or to infer (see `inference`).
 
     Returns:
-        Adjacency matrices `[batch, ..., nodes, nodes]` in the compute dtype.
+        (tensor): adjacency matrices `[batch, ..., nodes, nodes]` in the compute dtype.
 
     Raises:
         ValueError: for nodes that cannot be reached from the root, and ill-shaped logits.

@@ -311,9 +311,9 @@ class Stochastic(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> Stochastic:
         if "surrogate" in config:
             raise ValueError(
-                f"{cls.__name__} '{config.get('name')}' was saved by tf_relax 0.1, whose layers "
-                "held what estimators learn. This version cannot read that: build the model anew "
-                "and train it, or load the file with tf_relax 0.1."
+                f"{cls.__name__} '{config.get('name')}' was saved before tf_relax 0.1.0, when "
+                "layers held what estimators learn. This version cannot read that: build the model "
+                "anew and train it."
             )
         return cls(**config)
 

@@ -13,8 +13,10 @@ from keras import ops
 class BernoulliNLL(keras.losses.Loss):
     r"""Negative log-likelihood of Bernoulli observations, from logits, in nats per example.
 
-    ``-log p(y | logits) = sum_i softplus(logits_i) - y_i logits_i``, summed over all dimensions but
-    the first: with the divergence of a prior, the loss of a model is then minus its ELBO.
+    $$-\log p(y \mid a) = \sum_i \mathrm{softplus}(a_i) - y_i a_i$$
+
+    for logits $a$, summed over all dimensions but the first: with the divergence of a prior, the
+    loss of a model is then minus its ELBO.
 
     Args:
         reduction: how examples are combined: `"sum_over_batch_size"` (mean) or `"sum"`.
@@ -25,7 +27,7 @@ class BernoulliNLL(keras.losses.Loss):
         y_pred: logits, `[batch, *event]`.
 
     Returns:
-        Nats per example, `[batch]`, before the reduction.
+        (tensor): nats per example, `[batch]`, before the reduction.
 
     Example:
 

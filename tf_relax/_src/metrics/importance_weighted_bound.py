@@ -22,17 +22,19 @@ def importance_weighted_bound(
     batch_size: int = 100,
     verbose: int | str = "auto",
 ) -> float:
-    r"""Importance-weighted lower bound on ``log p(y)``, in nats per example.
+    r"""Importance-weighted lower bound on $\log p(y)$, in nats per example.
 
-    ``E[log 1/K sum_k p(y | b_k) p(b_k) / q(b_k | x)]``, Burda et al. (2016), equation 8, with the
-    samples of every stochastic layer. For K = 1 it is the ELBO.
+    $$\mathbb{E}[\log \frac{1}{K} \sum_k \frac{p(y \mid b_k) p(b_k)}{q(b_k \mid x)}]$$
+
+    Burda et al. (2016), equation 8, with the samples of every stochastic layer. For $K = 1$ it is
+    the ELBO.
 
     Args:
         model: a compiled model whose loss is a negative log-likelihood in nats per example (such as
             `BernoulliNLL`) and whose stochastic layers have priors.
         x: inputs, arrays of `[examples, ...]`.
         y: targets; `None` takes the inputs.
-        num_samples: K.
+        num_samples: $K$.
         batch_size: examples per evaluation.
         verbose: `"auto"` or 1 shows a progress bar, 0 nothing.
 

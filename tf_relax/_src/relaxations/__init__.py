@@ -1,4 +1,4 @@
-"""What is random: hard ``b = H(z)``, relaxed ``z ~ p(z|a)``, conditional ``z~ ~ p(z|b, a)``."""
+r"""What is drawn: hard $b = H(z)$, relaxed $z \sim p(z \mid a)$, $\tilde z \sim p(z \mid b, a)$."""
 
 from tf_relax._src.relaxations.arborescence import Arborescence
 from tf_relax._src.relaxations.bernoulli import Bernoulli

@@ -16,15 +16,15 @@ from tf_relax._src.relaxations.race import Race, Trace
 
 
 class Arborescence(Race):
-    r"""The tree of least total arrival time ``x_uv = exp(-z_uv)``, by Edmonds' algorithm.
+    r"""The tree of least total arrival time $x_{uv} = e^{-z_{uv}}$, by Edmonds' algorithm.
 
     Every node but the root takes the first edge to arrive from outside of it, whose arrival time is
     subtracted from those of all the edges it had a choice of; nodes that have chosen each other in
     a circle become one node, which chooses again (Struminsky et al. 2021, appendix on
     arborescences). By the memorylessness of exponentials every choice is a race among the edges
     that enter from outside. All those choices are what is drawn; `b` is the tree that they make.
-    `relax` gives the edges' probabilities in the Gibbs distribution ``p(T) ~ exp(sum z / t)``
-    (Paulus et al. 2020).
+    `relax` gives the edges' probabilities in the Gibbs distribution
+    $p(T) \propto e^{\sum_{e \in T} z_e / t}$ (Paulus et al. 2020).
 
     Args:
         nodes: number of nodes.

@@ -24,12 +24,15 @@ tfd = tfp.distributions
 
 
 class Bernoulli(BinaryUnits, Antithetic, Conditional, MeanOfLogits, Enumerable):
-    r"""Bernoulli units ``b = 1[z > 0]`` with ``z = a + l``, ``l`` logistic.
+    r"""Bernoulli units $b = \mathbf{1}[z > 0]$ with $z = a + l$, $l$ logistic.
 
-    With ``s = 2b - 1`` the conditional sample of Tucker et al. (2017), REBAR, appendix C, is
-    ``z~ = s softplus(l' + softplus(s a))``. The textbook form in uniform space,
-    ``v' = v p + 1 - p``, puts z~ on the wrong side of zero or at infinity in float32 once
-    ``|a|`` reaches 20; this one is exact to rounding up to 80.
+    With $s = 2b - 1$ the conditional sample of Tucker et al. (2017), REBAR, appendix C, is
+
+    $$\tilde z = s \, \mathrm{softplus}(l' + \mathrm{softplus}(s a))$$
+
+    The textbook form in uniform space, $v' = v p + 1 - p$, puts $\tilde z$ on the wrong side of
+    zero or at infinity in float32 once $\lvert a \rvert$ reaches 20; this one is exact to rounding
+    up to 80.
 
     Example:
 

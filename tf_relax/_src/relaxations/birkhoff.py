@@ -14,7 +14,7 @@ from tf_relax._src.relaxations.relaxation import Draw
 
 
 def sinkhorn(log_x: tf.Tensor, iterations: int = 20) -> tf.Tensor:
-    r"""Returns the doubly stochastic matrix that Sinkhorn's iteration makes of ``exp(log_x)``.
+    r"""Returns the doubly stochastic matrix that Sinkhorn's iteration makes of `exp(log_x)`.
 
     Rows and columns are normalised in turn, in logarithms (Mena et al. 2018, section 2.1).
 
@@ -39,7 +39,7 @@ def sinkhorn(log_x: tf.Tensor, iterations: int = 20) -> tf.Tensor:
 
 
 def assignment(x: tf.Tensor) -> tf.Tensor:
-    """Returns the permutation matrix P with the largest ``sum P x``, by SciPy's solver.
+    r"""Returns the permutation matrix $P$ of the largest $\langle P, x \rangle$, by SciPy.
 
     It runs outside of TensorFlow, on the CPU, one matrix after the other, and not under XLA.
 
@@ -76,15 +76,16 @@ def _matrices(x: np.ndarray) -> np.ndarray:
 
 
 class GumbelMatching(Items, Antithetic, Relaxed, Discrete):
-    r"""The best assignment under ``z = a + G``, ``b = argmax_P <P, z>``.
+    r"""The best assignment under $z = a + G$, $b = \mathrm{argmax}_P \langle P, z \rangle$.
 
-    Gumbel-Matching, and Gumbel-Sinkhorn as its relaxation, ``relax(z, t) = Sinkhorn(z / t)`` (Mena
-    et al. 2018, sections 3 and 4). Neither ``p(b)`` nor ``z | b`` is known: `score` is that of z,
-    which is one for every function of z, and hence for every function of b (Grathwohl et al. 2018,
-    equation 7). `kl` is that of z, ``a - p + exp(p - a) - 1``, and not less than that of b.
+    Gumbel-Matching, and Gumbel-Sinkhorn as its relaxation,
+    $\mathrm{relax}(z, t) = \mathrm{Sinkhorn}(z / t)$ (Mena et al. 2018, sections 3 and 4). Neither
+    $p(b)$ nor $z \mid b$ is known: `score` is that of $z$, which is one for every function of $z$,
+    and hence for every function of $b$ (Grathwohl et al. 2018, equation 7). `kl` is that of $z$,
+    $a - p + e^{p - a} - 1$ for the logits $p$ of the prior, and not less than that of $b$.
 
-    With a `noise_scale` s other than 1, ``z = a + s G``, and the score is ``(1 - exp(-G)) / s``.
-    Without noise (s = 0) z has no density, hence no score.
+    With a `noise_scale` $s$ other than 1, $z = a + s G$, and the score is $(1 - e^{-G}) / s$.
+    Without noise ($s = 0$) $z$ has no density, hence no score.
 
     Args:
         iterations: of Sinkhorn's normalisation.
@@ -146,10 +147,13 @@ class GumbelMatching(Items, Antithetic, Relaxed, Discrete):
 class NearestPermutation(Antithetic, Relaxed, Discrete):
     r"""Normal noise around a doubly stochastic matrix, rounded to the nearest permutation.
 
-    ``z = Sinkhorn(exp M) + nu eps``, ``b = argmax_P <P, z>``; Linderman et al. (2018), section 3.2.
-    The parameters are `M` and ``log nu`` side by side on the last axis, `[..., n, 2 n]`. As with
-    `GumbelMatching`, `score` is that of z. `pathwise` is the paper's own relaxation, ``t z + (1 -
-    t) b``; it jumps where b does, and a surrogate must not, so `relax` is z.
+    $$z = \mathrm{Sinkhorn}(e^M) + \nu \varepsilon,
+        \quad b = \mathrm{argmax}_P \langle P, z \rangle$$
+
+    Linderman et al. (2018), section 3.2. The parameters are $M$ and $\log \nu$ side by side on the
+    last axis, `[..., n, 2 n]`. As with `GumbelMatching`, `score` is that of $z$. `pathwise` is the
+    paper's own relaxation, $t z + (1 - t) b$; it jumps where $b$ does, and a surrogate must not, so
+    `relax` is $z$.
 
     Args:
         iterations: of Sinkhorn's normalisation.

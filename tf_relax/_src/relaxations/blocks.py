@@ -24,7 +24,7 @@ from tf_relax._src.relaxations.relaxation import Draw
 class Blocks(Items, Antithetic, Conditional, MeanOfLogits, Enumerable):
     r"""Independent `Categorical` choices, one per block of the last axis.
 
-    ``a = [a_1, ..., a_k]`` with block i of size ``n_i``; `b`, `z` and all derivatives are laid out
+    $a = [a_1, \ldots, a_k]$ with block $i$ of size $n_i$; `b`, `z` and all derivatives are laid out
     in the same way. Where all blocks have the same size, `Categorical` with an axis more says the
     same.
 

@@ -18,7 +18,7 @@ class Discrete(Relaxation):
 
 
 class Continuous(Relaxation):
-    """`b` is a real number with a density, and its own relaxation, ``b = z``."""
+    """`b` is a real number with a density, and its own relaxation, $b = z$."""
 
 
 class Relaxed(Relaxation):
@@ -32,11 +32,11 @@ class Relaxed(Relaxation):
     initial_temperature: float | None = 0.1
 
     def relaxed_score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        """Returns ``d log p(z | a) / da`` at fixed `z`."""
+        r"""Returns $\nabla_a \log p(z \mid a)$ at fixed `z`."""
         raise NotImplementedError(f"{type(self).__name__} does not implement `relaxed_score`.")
 
     def vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
-        """Returns ``(dz/da)^T h`` at fixed noise; by default ``z = a + noise``."""
+        r"""Returns $(dz/da)^T h$ at fixed noise; by default $z = a + \mathrm{noise}$."""
         return h
 
     def relax(self, z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
@@ -49,16 +49,16 @@ class Relaxed(Relaxation):
 
 
 class Conditional(Relaxed):
-    """``p(b | a)`` is known, and ``z | b`` can be drawn."""
+    r"""$p(b \mid a)$ is known, and $z \mid b$ can be drawn."""
 
     @abc.abstractmethod
     def conditional(self, a: tf.Tensor, draw: Draw, noise: tf.Tensor) -> tf.Tensor:
-        """Returns ``z~ ~ p(z | b, a)`` made from fresh noise."""
+        r"""Returns $\tilde z \sim p(z \mid b, a)$ made from fresh noise."""
 
     def conditional_vjp(
         self, a: tf.Tensor, draw: Draw, z_tilde: tf.Tensor, h: tf.Tensor
     ) -> tf.Tensor:
-        """Returns ``(dz~/da)^T h`` at fixed `b` and fixed noise of ``z~``."""
+        r"""Returns $(d\tilde z/da)^T h$ at fixed `b` and fixed noise of $\tilde z$."""
         # z and z~ differ in nothing but what their derivatives hold fixed: at z = z~,
         # dz~/da = dz/da - (dz/da - dz~/da).
         at_z_tilde = draw._replace(z=z_tilde)
@@ -66,7 +66,7 @@ class Conditional(Relaxed):
 
     @abc.abstractmethod
     def delta_vjp(self, a: tf.Tensor, draw: Draw, h: tf.Tensor) -> tf.Tensor:
-        """Returns ``(dz/da - dz~/da)^T h`` for the coupled ``z~``, whose value is `z`."""
+        r"""Returns $(dz/da - d\tilde z/da)^T h$ for the coupled $\tilde z$, whose value is `z`."""
 
 
 class Antithetic(Relaxation):
@@ -83,19 +83,19 @@ class Antithetic(Relaxation):
 
 
 class KnownMean(Relaxation):
-    """``E[b]`` is known."""
+    r"""$\mathbb{E}[b]$ is known."""
 
     @abc.abstractmethod
     def mean(self, a: tf.Tensor) -> tf.Tensor:
-        """Returns ``E[b]``."""
+        r"""Returns $\mathbb{E}[b]$."""
 
 
 class MeanOfLogits(KnownMean):
-    """``dE[b]/da`` is a function of ``E[b]`` alone."""
+    r"""$d\mathbb{E}[b]/da$ is a function of $\mathbb{E}[b]$ alone."""
 
     @abc.abstractmethod
     def mean_vjp(self, mean: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
-        """Returns ``(dE[b]/da)^T h`` where ``E[b]`` has a given value."""
+        r"""Returns $(d\mathbb{E}[b]/da)^T h$ where $\mathbb{E}[b]$ has a given value."""
 
 
 class BinaryUnits(Discrete):
@@ -120,7 +120,7 @@ class Enumerable(Discrete):
 
     @abc.abstractmethod
     def outcomes(self, event_shape: tf.TensorShape) -> np.ndarray | None:
-        """Returns all that can be drawn, ``[outcomes, ...]``; `None` for several choices."""
+        """Returns all that can be drawn, `[outcomes, ...]`; `None` for several choices."""
 
     @abc.abstractmethod
     def num_outcomes(self, event_shape: tf.TensorShape) -> int | None:

@@ -21,12 +21,17 @@ from tf_relax._src.relaxations.relaxation import Draw
 
 
 class Categorical(Items, Antithetic, Conditional, MeanOfLogits, Enumerable):
-    r"""One-hot choices ``b = argmax z`` with ``z = a + G``, `G` Gumbel, over the last axis.
+    r"""One-hot choices $b = \mathrm{argmax} \, z$ with $z = a + G$, $G$ Gumbel, over the last axis.
 
-    With ``L = logsumexp(a)`` the conditional sample has ``z~_b = L + G_b`` at the choice and
-    ``z~_k = -log(exp(-z~_b) + E_k exp(-a_k))`` elsewhere, `E` exponential (Tucker et al. 2017,
-    appendix C; Grathwohl et al. 2018, appendix B, in logarithms). ``exp(-z)`` are arrival times:
-    the choice arrives after `Exp(exp(L))`, all others an exponential of their own later.
+    With $L = \log \sum_k e^{a_k}$ the conditional sample is, at the choice and elsewhere,
+
+    $$\tilde z_b = L + G_b$$
+
+    $$\tilde z_k = -\log(e^{-\tilde z_b} + E_k e^{-a_k})$$
+
+    with $E$ exponential (Tucker et al. 2017, appendix C; Grathwohl et al. 2018, appendix B, in
+    logarithms). $e^{-z}$ are arrival times: the choice arrives after an exponential of rate $e^L$,
+    all others an exponential of their own later.
 
     Example:
 

@@ -21,18 +21,20 @@ _LARGEST_LOGIT = 16.0
 class Counts(Discrete, KnownMean):
     r"""Independent whole numbers, one per logit, with a weak derivative.
 
-    ``dE[f(b)]/da_i = w_i E[f(b + m_i e_i) - f(b)]`` for a weight ``w_i(a)`` and a whole number
-    ``m_i`` (Mohamed et al. 2020, section 6): a derivative by comparing two samples, of which one
-    has more of unit i. The noise of a draw is the seed of its sampler.
+    $$\frac{\partial}{\partial a_i} \mathbb{E}[f(b)] = w_i \mathbb{E}[f(b + m_i e_i) - f(b)]$$
+
+    for a weight $w_i(a)$ and a whole number $m_i$ (Mohamed et al. 2020, section 6): a derivative by
+    comparing two samples, of which one has more of unit $i$. The noise of a draw is the seed of its
+    sampler.
     """
 
     @abc.abstractmethod
     def weak_weight(self, a: tf.Tensor) -> tf.Tensor:
-        """Returns ``w``, shaped like the logits."""
+        """Returns $w$, shaped like the logits."""
 
     @abc.abstractmethod
     def more(self, a: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """Returns ``m``, shaped like the logits, from the noise of another draw."""
+        """Returns $m$, shaped like the logits, from the noise of another draw."""
 
     @abc.abstractmethod
     def draw(self, a: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -57,9 +59,11 @@ class Counts(Discrete, KnownMean):
 
 
 class Poisson(Counts):
-    r"""``p(k) = exp(a k - e^a) / k!`` of rate ``e^a``; ``w = e^a`` and ``m = 1``.
+    r"""Poisson counts of rate $e^a$.
 
-    Logits above 16 count as 16.
+    $$p(k) = \frac{e^{a k - e^a}}{k!}$$
+
+    with $w = e^a$ and $m = 1$. Logits above 16 count as 16.
 
     Example:
 
@@ -99,9 +103,11 @@ class Poisson(Counts):
 
 
 class Geometric(Counts):
-    r"""``p(k) = q (1 - q)^k``, failures before a success of probability ``q = sigmoid(a)``.
+    r"""Numbers of failures before a success of probability $q = \sigma(a)$.
 
-    ``w = -(1 - q)`` and ``m = 1 + k'`` with another draw k'. Logits below -16 count as -16.
+    $$p(k) = q (1 - q)^k$$
+
+    with $w = -(1 - q)$ and $m = 1 + k'$, $k'$ another draw. Logits below -16 count as -16.
 
     Example:
 

@@ -19,10 +19,10 @@ tfd = tfp.distributions
 
 
 class Distribution(KnownMean):
-    r"""``b ~ make_distribution(a)``, with derivatives by automatic differentiation.
+    r"""The distribution `make_distribution(a)`, with derivatives by automatic differentiation.
 
     Where TensorFlow Probability reparameterises the sampler (explicitly or implicitly, Figurnov et
-    al. 2018), ``b = z`` has a derivative in `a`. Where it does not, nothing but the score is known.
+    al. 2018), $b = z$ has a derivative in `a`. Where it does not, nothing but the score is known.
     The noise of a draw is the seed of the sampler: the same seed gives the same noise to other
     parameters.
 

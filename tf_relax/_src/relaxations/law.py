@@ -21,20 +21,20 @@ class Law(abc.ABC):
 
     @abc.abstractmethod
     def reflected(self, noise: tf.Tensor) -> tf.Tensor:
-        """Returns the quantile of ``1 - u`` for noise that is the quantile of ``u``."""
+        """Returns the quantile of $1 - u$ for noise that is the quantile of $u$."""
 
     @abc.abstractmethod
     def repelled(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Returns as many numbers of this law that lie far from each other, as three or more can.
 
-        Made of the first by rotation, ``u + k/K`` modulo 1 (Fishman and Huang 1983), where that can
+        Made of the first by rotation, $u + k/K$ modulo 1 (Fishman and Huang 1983), where that can
         be computed: of any K of them one lies in every Kth of the distribution.
         """
 
     def antithetic(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Returns dependent numbers of this law in the place of independent ones.
 
-        Two are a number and its reflection, ``u`` and ``1 - u``; more are `repelled`.
+        Two are a number and its reflection, $u$ and $1 - u$; more are `repelled`.
         """
         if len(noises) == 2:
             return [noises[0], self.reflected(noises[0])]
@@ -129,4 +129,11 @@ def dirichlet_copula(log_u: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return coupled
 
 
-LOGISTIC, GUMBEL, NORMAL = Logistic(), Gumbel(), Normal()
+LOGISTIC = Logistic()
+"""The law of the noise behind binary units and sticks."""
+
+GUMBEL = Gumbel()
+"""The law of the noise behind choices among items."""
+
+NORMAL = Normal()
+"""The law of the noise of normal units."""

@@ -12,9 +12,9 @@ from tf_relax._src.relaxations.race import Race, Trace, soft_log_prob, soft_race
 
 
 class SequentialMatching(Race):
-    r"""Row i of the n x n logits races over the columns that rows before it left free.
+    r"""Row $i$ of the $n \times n$ logits races over the columns that rows before it left free.
 
-    Every row has arrivals of its own, so ``W_ik = M_ik exp(z_ik - z_{i, T_i})``: n categorical
+    Every row has arrivals of its own, so $W_{ik} = M_{ik} e^{z_{ik} - z_{i, T_i}}$: $n$ categorical
     choices, each among what is left (Struminsky et al. 2021, appendix on perfect matchings).
 
     Example:

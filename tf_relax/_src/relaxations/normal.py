@@ -15,10 +15,10 @@ tfd = tfp.distributions
 
 
 class Normal(Continuous, Antithetic, Conditional, KnownMean):
-    r"""Normal units ``b = z = mu + exp(s) eps``, ``eps`` standard normal.
+    r"""Normal units $b = z = \mu + e^s \varepsilon$, $\varepsilon$ standard normal.
 
-    The parameters of n units are 2n numbers on the last axis, the means `mu`, then the logarithms
-    `s` of the standard deviations: ``a = [mu, s]``.
+    The parameters of $n$ units are $2n$ numbers on the last axis, the means $\mu$, then the
+    logarithms $s$ of the standard deviations: $a = [\mu, s]$.
 
     Example:
 

@@ -19,16 +19,17 @@ from tf_relax._src.relaxations.relaxation import Draw
 
 
 class PlackettLuce(Items, Antithetic, Conditional, Enumerable):
-    r"""The order of ``z = a + G``, largest first: a race of n steps without replacement.
+    r"""The order of $z = a + G$, largest first: a race of $n$ steps without replacement.
 
-    `b` is the permutation matrix whose row i is the item in place i, so ``b @ x`` is x in that
+    `b` is the permutation matrix whose row $i$ is the item in place $i$, so `b @ x` is `x` in that
     order. The formulas are those of `Race` (Gadetsky et al. 2020), rearranged along the sorted
     items, where every sum over steps is a cumulative one: the cost of everything but the matrix is
     that of sorting. Items that are impossible come last, in the order of their numbers, and their
-    places are nobody's choice. With sorted z and a, ``L_i = log sum_{j>=i} exp(a_j)``,
+    places are nobody's choice. With sorted $z$ and $a$ and $L_i = \log \sum_{j \ge i} e^{a_j}$,
 
-    - ``W_i . h = (1 - exp(z_i - z_{i-1})) u_i``, ``u_i = h_i + exp(z_{i+1} - z_i) u_{i+1}``;
-    - ``sum_i pi_ij q_i = exp(a_j - L_j) s_j``, ``s_j = q_j + exp(L_j - L_{j-1}) s_{j-1}``.
+    $$W_i \cdot h = (1 - e^{z_i - z_{i-1}}) u_i, \quad u_i = h_i + e^{z_{i+1} - z_i} u_{i+1}$$
+
+    $$\sum_i \pi_{ij} q_i = e^{a_j - L_j} s_j, \quad s_j = q_j + e^{L_j - L_{j-1}} s_{j-1}$$
 
     Example:
 

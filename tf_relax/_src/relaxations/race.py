@@ -29,16 +29,26 @@ class Trace(NamedTuple):
 
 
 class Race(Items, Antithetic, Conditional, Enumerable):
-    r"""Choices ``T_1, T_2, ...``, each the first arrival among the items alive at its step.
+    r"""Choices $T_1, T_2, \ldots$, each the first arrival among the items alive at its step.
 
-    Items arrive at ``x_k = exp(-z_k)``, ``z = a + G``: exponentials of rate ``exp(a_k)``. What was
-    chosen decides who is alive, ``M_ik``, and exponentials have no memory: waiting times ``D_i``
-    between the choices are exponential again. With ``L_i = log sum_k M_ik exp(a_k)`` and ``pi_ik =
-    M_ik exp(a_k - L_i)`` (Gadetsky et al. 2020; Struminsky et al. 2021, sections 3 and 4),
+    Items arrive at $x_k = e^{-z_k}$, $z = a + G$: exponentials of rate $e^{a_k}$. What was chosen
+    decides who is alive, $M_{ik}$, and exponentials have no memory: waiting times $D_i$ between the
+    choices are exponential again. With $L_i = \log \sum_k M_{ik} e^{a_k}$ and
+    $\pi_{ik} = M_{ik} e^{a_k - L_i}$ (Gadetsky et al. 2020; Struminsky et al. 2021, sections 3 and
+    4), probability and score are
 
-    - ``log p(T) = sum_i a_{T_i} - L_i`` and ``score = sum_i onehot(T_i) - pi_i``;
-    - ``x~_k = sum_i M_ik D_i + [k never chosen] E_k exp(-a_k)``, ``D_i = E exp(-L_i)``;
-    - ``(dz/da - dz~/da)^T h = (sum_i W_i) * h - sum_i pi_i (W_i . h)``, ``W_ik = M_ik D_i / x_k``.
+    $$\log p(T) = \sum_i a_{T_i} - L_i$$
+
+    $$\nabla_a \log p(T) = \sum_i \mathrm{onehot}(T_i) - \pi_i$$
+
+    The conditional sample has, with $D_i = E e^{-L_i}$,
+
+    $$\tilde x_k = \sum_i M_{ik} D_i + [k \text{ never chosen}] E_k e^{-a_k}$$
+
+    and in the coupled form, with $W_{ik} = M_{ik} D_i / x_k$,
+
+    $$(\frac{dz}{da} - \frac{d\tilde z}{da})^T h
+        = (\sum_i W_i) \odot h - \sum_i \pi_i (W_i \cdot h)$$
 
     Subclasses run the race, and say what the rest of the model sees of it. Everything else follows.
     """
@@ -73,7 +83,7 @@ class Race(Items, Antithetic, Conditional, Enumerable):
         return x[..., 0, :]
 
     def log_waits(self, z: tf.Tensor, trace: Trace) -> tf.Tensor:
-        """Returns ``log D_i``, `[..., steps, 1]`, from rows of z.
+        r"""Returns $\log D_i$, `[..., steps, 1]`, from rows of z.
 
         This is for races in which all who are alive have waited for the same choices.
         """

@@ -31,12 +31,17 @@ class Accepted(NamedTuple):
 class Rejection(Continuous, Distribution):
     r"""Gamma variables of Marsaglia and Tsang (2000), as functions of their accepted proposals.
 
-    ``h(eps, alpha) = (alpha - 1/3) (1 + eps / sqrt(9 alpha - 3))^3``. An accepted `eps` depends on
-    alpha through its density ``pi(eps; alpha) = Gamma(h; alpha) |dh/deps|`` alone (Naesseth et al.
-    2017, equation 6), so any exact sampler of the gamma gives one: ``eps = h^-1``. With B boosts
-    the proposal is made for ``alpha + B`` and the sample multiplied by ``prod_i u_i^(1 / (alpha + i
-    - 1))``, which makes the part of the derivative that is left to the score smaller (section 3.2).
-    Beta and Dirichlet variables are normalised gammas.
+    $$h(\varepsilon, \alpha) = (\alpha - 1/3) (1 + \frac{\varepsilon}{\sqrt{9 \alpha - 3}})^3$$
+
+    An accepted $\varepsilon$ depends on $\alpha$ through its density alone,
+
+    $$\pi(\varepsilon; \alpha) = \Gamma(h; \alpha) \lvert dh/d\varepsilon \rvert$$
+
+    with the density $\Gamma(\cdot; \alpha)$ of the gamma (Naesseth et al. 2017, equation 6), so any
+    exact sampler of the gamma gives one: $\varepsilon = h^{-1}$. With $B$ boosts the proposal is
+    made for $\alpha + B$ and the sample multiplied by $\prod_i u_i^{1 / (\alpha + i - 1)}$, which
+    makes the part of the derivative that is left to the score smaller (section 3.2). Beta and
+    Dirichlet variables are normalised gammas.
 
     Args:
         make_distribution: maps parameters to a `tfd.Gamma`, `tfd.Beta` or `tfd.Dirichlet`.
@@ -65,7 +70,10 @@ class Rejection(Continuous, Distribution):
         return Draw(noise=noise, z=b, b=b, trace=trace)
 
     def correction(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        """Returns ``d log pi(eps; a) / da`` at fixed eps, equation 8 of Naesseth et al. (2017)."""
+        r"""Returns $\nabla_a \log \pi(\varepsilon; a)$ at fixed $\varepsilon$.
+
+        Equation 8 of Naesseth et al. (2017).
+        """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(a)
             alpha = _concentrations(self.make_distribution(a)) + self.boosts

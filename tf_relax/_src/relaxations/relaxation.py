@@ -10,15 +10,15 @@ import tensorflow as tf
 
 
 class Draw(NamedTuple):
-    """One draw from a relaxation: ``b = H(z)`` with ``z = T(a, noise)``.
+    r"""One draw from a relaxation: $b = H(z)$ with $z = T(a, \mathrm{noise})$.
 
     Attributes:
         noise: the noise that made `z`. It does not depend on the logits, so the same noise can be
             pushed through other logits when a model is replayed.
         z: relaxed sample, differentiable in the logits.
         b: hard sample, in the space that the rest of the model sees.
-        trace: what the draw is scored by and `z~` is conditioned on, where that is more than `b`:
-            the order in which a set was drawn, say. `None` where `b` says it all.
+        trace: what the draw is scored by and $\tilde z$ is conditioned on, where that is more than
+            `b`: the order in which a set was drawn, say. `None` where `b` says it all.
     """
 
     noise: tf.Tensor
@@ -30,9 +30,9 @@ class Draw(NamedTuple):
 class Relaxation(abc.ABC):
     """A distribution and the continuous one behind it.
 
-    Everything is a pure function of tensors: there are no variables here and no Keras layers.
-    `a` are logits, ``[batch, *event]``; scores and products with Jacobians keep that shape. So do
-    `z`, its noise and `b`, unless `relaxed_shape`, `noise_shape` and `sample_shape` say otherwise.
+    Everything is a pure function of tensors: there are no variables here and no Keras layers. `a`
+    are logits, `[batch, *event]`; scores and products with Jacobians keep that shape. So do `z`,
+    its noise and `b`, unless `relaxed_shape`, `noise_shape` and `sample_shape` say otherwise.
 
     What not every distribution can answer is asked of the classes in `capabilities`.
 
@@ -69,7 +69,7 @@ class Relaxation(abc.ABC):
         return logits_shape
 
     def noise_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
-        """Returns the shape of the noise of `z`, and of that of `z~`."""
+        r"""Returns the shape of the noise of `z`, and of that of $\tilde z$."""
         return self.relaxed_shape(logits_shape)
 
     def sample_shape(self, logits_shape: tf.TensorShape) -> tf.TensorShape:
@@ -91,14 +91,14 @@ class Relaxation(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, a: tf.Tensor, noise: tf.Tensor) -> Draw:
-        """Returns ``z = T(a, noise)`` and ``b = H(z)``."""
+        r"""Returns $z = T(a, \mathrm{noise})$ and $b = H(z)$."""
 
     @abc.abstractmethod
     def log_prob(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
         """Returns the log-probability of the outcome of a draw; its sum over the event counts."""
 
     def relaxed_log_prob(self, a: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Returns a differentiable function of `y` that stands in for `log_prob` at ``relax(z)``.
+        """Returns a differentiable function of `y` that stands in for `log_prob` at `relax(z, t)`.
 
         Where it is linear in `y` it is exact at hard samples. What is impossible or certain has no
         part in it, so that its derivative is a number of ordinary size.
@@ -106,7 +106,10 @@ class Relaxation(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} does not implement `relaxed_log_prob`.")
 
     def kl(self, a: tf.Tensor, prior: tf.Tensor) -> tf.Tensor | None:
-        """Returns ``KL(q || p)`` per event element, both of this kind; `None` if it is unknown."""
+        r"""Returns $\mathrm{KL}(q \parallel p)$ per event element; `None` if it is unknown.
+
+        Both distributions are of this kind.
+        """
         return None
 
     def entropy(self, a: tf.Tensor) -> tf.Tensor | None:
@@ -119,7 +122,7 @@ class Relaxation(abc.ABC):
 
     @abc.abstractmethod
     def score(self, a: tf.Tensor, draw: Draw) -> tf.Tensor:
-        """Returns ``d log p(b | a) / da``."""
+        r"""Returns $\nabla_a \log p(b \mid a)$."""
 
     def mode(self, a: tf.Tensor) -> tf.Tensor:
         """Returns the most probable `b`, or what a draw without noise gives."""

@@ -23,11 +23,11 @@ from tf_relax._src.relaxations.relaxation import Relaxation
 
 
 class SpanningTree(Race):
-    r"""The maximum spanning tree under ``z = a + G``: edges race, and die when they close a cycle.
+    r"""The maximum spanning tree under $z = a + G$: edges race, and die when they close a cycle.
 
     Struminsky et al. (2021), appendix on spanning trees. The order in which Kruskal's algorithm
     takes the edges is part of what is drawn. `relax` gives the edges' probabilities in the Gibbs
-    distribution ``p(T) ~ exp(sum_{e in T} z_e / t)`` (Paulus et al. 2020).
+    distribution $p(T) \propto e^{\sum_{e \in T} z_e / t}$ (Paulus et al. 2020).
 
     Args:
         edges: pairs of nodes, numbered from 0, `[edges, 2]`; `None` for the complete graph that has

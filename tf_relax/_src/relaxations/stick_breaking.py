@@ -19,16 +19,21 @@ _bernoulli = Bernoulli()
 
 
 class StickBreakingPermutation(Antithetic, Conditional, Enumerable):
-    r"""Entries ``x_mn = l + beta_mn (u - l)`` of a doubly stochastic matrix, one after the other.
+    r"""Entries of a doubly stochastic matrix, broken off one after the other.
 
-    Linderman et al. (2018), section 3.1: `u` is the least of what row m and column n have left,
-    and `l` what the columns after n cannot take of it. The relaxed ``beta = sigmoid(z / t)``, ``z
-    = a + l``, gives points inside the Birkhoff polytope. At ``beta = 1[z > 0]`` the same map gives
-    a permutation, always; a stick with ``u = l`` has nothing to decide, and the others are
-    Bernoulli units. So ``log p(b) = sum_{u > l} log sigmoid(s a)``, ``s = 2 beta - 1``, exactly,
-    and RELAX applies, which the paper does not use.
+    $$x_{mn} = l + \beta_{mn} (u - l)$$
 
-    Logits are those of the (n - 1) x (n - 1) sticks; the map takes (n - 1)^2 steps.
+    Linderman et al. (2018), section 3.1: $u$ is the least of what row $m$ and column $n$ have left,
+    and $l$ what the columns after $n$ cannot take of it. The relaxed $\beta = \sigma(z / t)$, $z$
+    a logit plus logistic noise, gives points inside the Birkhoff polytope. At
+    $\beta = \mathbf{1}[z > 0]$ the same map gives a permutation, always; a stick with $u = l$ has
+    nothing to decide, and the others are Bernoulli units. So
+
+    $$\log p(b) = \sum_{u > l} \log \sigma(s a), \quad s = 2 \beta - 1$$
+
+    exactly, and RELAX applies, which the paper does not use.
+
+    Logits are those of the $(n - 1) \times (n - 1)$ sticks; the map takes $(n - 1)^2$ steps.
 
     Example:
 

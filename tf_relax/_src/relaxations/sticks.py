@@ -19,12 +19,14 @@ _bernoulli = Bernoulli()
 
 
 class Sticks(Antithetic, Conditional, KnownMean, Enumerable):
-    r"""``K - 1`` logistic sticks ``z = a + l``; the choice is the first k with ``z_k > 0``, or K.
+    r"""$K - 1$ logistic sticks $z = a + l$; the choice is the first $k$ with $z_k > 0$, or $K$.
 
-    Stick-breaking construction of Linderman et al. (2017): ``p(b = k) = sigmoid(a_k) prod_{j<k}
-    sigmoid(-a_j)``. Sticks up to the choice are consulted, and behave as Bernoulli units; those
-    after it say nothing about ``b``, so given ``b`` they are as free as before. `stick_logits`
-    turns the logits of a softmax into those of its sticks.
+    $$p(b = k) = \sigma(a_k) \prod_{j<k} \sigma(-a_j)$$
+
+    is the stick-breaking construction of Linderman et al. (2017). Sticks up to the choice are
+    consulted, and behave as Bernoulli units; those after it say nothing about $b$, so given $b$
+    they are as free as before. `stick_logits` turns the logits of a softmax into those of its
+    sticks.
 
     Example:
 
@@ -136,7 +138,11 @@ def log_probabilities(a: tf.Tensor) -> tf.Tensor:
 
 
 def stick_logits(logits: tf.Tensor) -> tf.Tensor:
-    """Returns the sticks of a softmax, ``a_k = logits_k - logsumexp_{j>k} logits_j``.
+    r"""Returns the sticks of a softmax.
+
+    $$a_k = x_k - \log \sum_{j>k} e^{x_j}$$
+
+    for logits $x$.
 
     Args:
         logits: `[..., K]`.

@@ -12,7 +12,7 @@ from tf_relax._src.relaxations.race import Race, Trace, soft_log_prob, soft_race
 
 
 class TopK(Race):
-    r"""The k items with the largest ``z = a + G``: a race of k steps without replacement.
+    r"""The $k$ items with the largest $z = a + G$: a race of $k$ steps without replacement.
 
     Gumbel-top-k (Kool et al. 2019), with the conditional sample of Struminsky et al. (2021). The
     order of arrival is part of what is drawn, whether or not the rest of the model sees it.

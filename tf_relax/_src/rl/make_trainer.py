@@ -34,8 +34,8 @@ def make_trainer(
     Policy, value and surrogate are dense networks of their own (behind convolutions, for images).
     An update is made of 128 steps of each of 8 environments (or of as many as were given), with
     generalised advantages of lambda .95, observations and rewards normalised. The step is one along
-    ``F^-1 g`` (`NaturalGradient`); the value takes several of Adam. There is no
-    entropy bonus. Chosen on CartPole, Acrobot and Pendulum.
+    $F^{-1} g$ (`NaturalGradient`); the value takes several of Adam. There is no entropy bonus.
+    Chosen on CartPole, Acrobot and Pendulum.
 
     Args:
         env: as `PolicyGradient` takes it.

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tf_relax._src import critic as critics
+from tf_relax._src.estimators.citations import PAPERS, Cited, together
 from tf_relax._src.rl import check
 from tf_relax._src.rl.callbacks import Progress
 from tf_relax._src.rl.gradient import estimators
@@ -35,11 +36,13 @@ WINDOW = 100
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class PolicyGradient(Learning):
+class PolicyGradient(Learning, Cited):
     r"""Trains a policy in Gymnasium environments with an unbiased, quiet gradient.
 
-    ``d E[return] = E[sum_t g_t]``, with ``g_t`` the estimate that the `estimator` makes of step t;
-    Grathwohl et al. (2018), section 3.4.
+    $$\nabla \mathbb{E}[\sum_t r_t] = \mathbb{E}[\sum_t g_t]$$
+
+    with $g_t$ the estimate that the `estimator` makes of step $t$; Grathwohl et al. (2018), section
+    3.4.
 
     `trainer.save("trainer.keras")` keeps weights, optimizers, statistics, noise and what was
     logged; `tf_relax.rl.load` goes on from there. Episodes under way, the state of the environment
@@ -55,9 +58,9 @@ class PolicyGradient(Learning):
         estimator: `"reinforce"`, `"a2c"`, `"lax"` (continuous actions), `"relax"` (discrete
             actions), or an object such as `PolicyRelax(coupled=False)`.
         value: Keras model from observations to one number, the state value; it may be recurrent as
-            well. `a2c` makes one if none is given; `lax` and `relax` then use ``V(s) + c(a, s)``.
-        surrogate: ``c(a, s)`` for `lax` and `relax`: a `tf_relax.surrogates.Surrogate` that looks
-            at its context, which is the state, or a Keras model of `[action, state]`; `None` is a
+            well. `a2c` makes one if none is given; `lax` and `relax` then use $V(s) + c(a, s)$.
+        surrogate: $c(a, s)$ for `lax` and `relax`: a `tf_relax.surrogates.Surrogate` that looks at
+            its context, which is the state, or a Keras model of `[action, state]`; `None` is a
             network with two layers of 64 units.
         gamma: discount per step.
         gae_lambda: lambda of the returns, `None` (or 1) for all rewards; below 1 needs a value, and
@@ -168,6 +171,13 @@ class PolicyGradient(Learning):
         self.build_actions()
         self.built = True
 
+    def cited(self) -> dict[str, str]:
+        """Returns the entries of `citation`, those of all that it is made of, by their keys."""
+        entries = together(self.estimator, self.trust_region, self.reuse)
+        if self.gae_lambda not in (None, 1):
+            entries["schulman2016"] = PAPERS["schulman2016"]
+        return entries
+
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -233,8 +243,8 @@ class PolicyGradient(Learning):
 
         Returns:
             History with one entry per update: `episodes`, `frames`, `return` and `length` (means of
-            the latest 100 episodes), `entropy`, `kl`, `gradient_log_variance` (of the latest
-            updates, in nats), and with a value `explained_variance` and `value_loss`.
+                the latest 100 episodes), `entropy`, `kl`, `gradient_log_variance` (of the latest
+                updates, in nats), and with a value `explained_variance` and `value_loss`.
 
         Raises:
             ValueError: for less than one frame.

@@ -15,11 +15,13 @@ Memory = Any
 class Decoder(keras.Model):
     r"""Base of models of the next token that remember what they have read.
 
-    ``p(y) = prod_t p(y_t | y_1 .. y_{t-1})``: `call` computes the logits of all tokens of given
-    sequences at once, by which they are scored; `begin` and `advance` those of one token after the
-    other, by which they are drawn. Both have to be the same function, but for rounding.
-    Models that are no `Decoder` need `call` alone, and are called anew for every token. What is
-    computed of a context by `encode` is shared by all sequences of a prompt.
+    $$p(y) = \prod_t p(y_t \mid y_1, \ldots, y_{t-1})$$
+
+    `call` computes the logits of all tokens of given sequences at once, by which they are scored;
+    `begin` and `advance` those of one token after the other, by which they are drawn. Both have to
+    be the same function, but for rounding. Models that are no `Decoder` need `call` alone, and are
+    called anew for every token. What is computed of a context by `encode` is shared by all
+    sequences of a prompt.
 
     Example:
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_relax._src import rules, surrogates
 from tf_relax._src.critic import Critic
+from tf_relax._src.estimators.citations import Cited
 from tf_relax._src.estimators.leave_one_out import check_samples
 from tf_relax._src.estimators.unordered_set import log_1mexp, set_weights
 from tf_relax._src.relaxations import Categorical, Draw
@@ -43,13 +44,14 @@ class Group(NamedTuple):
     critic: Critic | None
 
 
-class SequenceEstimator(abc.ABC):
+class SequenceEstimator(Cited, abc.ABC):
     """Strategy that turns K sequences of every prompt into a gradient for the logits of each token.
 
     Attributes:
         unbiased: whether its expectation is the gradient of the expected reward.
         without_replacement: whether the sequences of a prompt are different ones.
-        num_samples: K.
+        num_samples: $K$.
+        papers: names of the papers that it comes from, or their BibTeX, which `citation()` returns.
     """
 
     unbiased: bool = True
@@ -87,16 +89,20 @@ class SequenceEstimator(abc.ABC):
 
 @keras.saving.register_keras_serializable(package="tf_relax.sequences")
 class SequenceReinforce(SequenceEstimator):
-    r"""``g = sum_t R_t d log p(y_t | y_1 .. y_{t-1})``, Williams (1992): no baseline.
+    r"""REINFORCE on sequences, Williams (1992): no baseline.
+
+    $$g = \sum_t R_t \nabla \log p(y_t \mid y_1, \ldots, y_{t-1})$$
 
     Args:
-        num_samples: K sequences per prompt, over which the estimate is averaged.
+        num_samples: $K$ sequences per prompt, over which the estimate is averaged.
 
     Example:
 
     >>> SequenceReinforce()
     SequenceReinforce(num_samples=1)
     """
+
+    papers = ("williams1992",)
 
     def __init__(self, num_samples: int = 1):
         self.num_samples = check_samples(type(self).__name__, num_samples, least=1)
@@ -107,13 +113,16 @@ class SequenceReinforce(SequenceEstimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.sequences")
 class SequenceLeaveOneOut(SequenceEstimator):
-    r"""``g = 1/K sum_k sum_t (R_kt - mean_{j != k} R_jt) d log p(y_kt | ...)``; "RLOO".
+    r"""Leave-one-out on sequences, "RLOO".
 
-    Kool et al. (2019), equation 8. K independent sequences per prompt are each the others'
+    $$g = \frac{1}{K} \sum_k \sum_t (R_{kt} - \frac{1}{K - 1} \sum_{j \ne k} R_{jt})
+        \nabla \log p(y_{kt} \mid \ldots)$$
+
+    Kool et al. (2019), equation 8. $K$ independent sequences per prompt are each the others'
     baseline.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -124,6 +133,8 @@ class SequenceLeaveOneOut(SequenceEstimator):
     SequenceLeaveOneOut(num_samples=4)
     """
 
+    papers = ("kool2019",)
+
     def __init__(self, num_samples: int = 4):
         self.num_samples = check_samples(type(self).__name__, num_samples)
 
@@ -133,15 +144,17 @@ class SequenceLeaveOneOut(SequenceEstimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.sequences")
 class SequenceUnorderedSet(SequenceEstimator):
-    r"""``g = sum_{y in S} p(y) R(S, y) (f(y) - beta(y)) d log p(y)``, S drawn without replacement.
+    r"""The unordered set estimator on sequences, drawn without replacement.
+
+    $$g = \sum_{y \in S} p(y) R(S, y) (f(y) - \beta(y)) \nabla \log p(y)$$
 
     Kool, van Hoof and Welling (2020), equations 10 and 15, as `tf_relax.estimators.UnorderedSet`;
-    the K different sequences S are found by stochastic beam search (Kool et al. 2019). For
-    distributions of which few sequences have most of the probability; where S holds all sequences
+    the $K$ different sequences $S$ are found by stochastic beam search (Kool et al. 2019). For
+    distributions of which few sequences have most of the probability; where $S$ holds all sequences
     it is exact.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
 
     Raises:
         ValueError: for fewer than two samples.
@@ -152,6 +165,7 @@ class SequenceUnorderedSet(SequenceEstimator):
     SequenceUnorderedSet(num_samples=4)
     """
 
+    papers = ("kool2020", "kool2019beams")
     without_replacement = True
 
     def __init__(self, num_samples: int = 4):
@@ -181,16 +195,19 @@ class SequenceUnorderedSet(SequenceEstimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.sequences")
 class SequenceRelax(SequenceEstimator):
-    r"""``g = sum_t [A_t - c_t(z~_t)] d log p(y_t) + dc_t(z_t) - dc_t(z~_t)``; a ``c`` per token.
+    r"""RELAX on sequences, with a surrogate $c_t$ for every token.
 
-    Grathwohl et al. (2018), equation 8, for every token in turn: ``c_t`` sees the relaxed token and
+    $$g = \sum_t [A_t - c_t(\tilde z_t)] \nabla \log p(y_t)
+        + \nabla c_t(z_t) - \nabla c_t(\tilde z_t)$$
+
+    Grathwohl et al. (2018), equation 8, for every token in turn: $c_t$ sees the relaxed token and
     the logits, which are all that there is before it, and nothing that comes after. With several
-    sequences ``A_t`` is what leave-one-out leaves of the return. The surrogate learns on the square
-    of the gradient.
+    sequences $A_t$ is what leave-one-out leaves of the return, and the estimate is their mean. The
+    surrogate learns on the square of the gradient.
 
     Args:
-        num_samples: K sequences per prompt.
-        surrogate: ``c``: `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. Its
+        num_samples: $K$ sequences per prompt.
+        surrogate: $c$: `"network"`, a `tf_relax.surrogates.Surrogate` or a Keras model of z. Its
             context is the position, from 0 to 1.
         temperature: where the temperature of the relaxed tokens starts; it is learned.
 
@@ -202,6 +219,8 @@ class SequenceRelax(SequenceEstimator):
     >>> SequenceRelax(4)
     SequenceRelax(num_samples=4, surrogate='network', temperature=0.5)
     """
+
+    papers = ("grathwohl2018",)
 
     def __init__(
         self,
@@ -258,14 +277,18 @@ class SequenceRelax(SequenceEstimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.sequences")
 class GroupNormalized(SequenceEstimator):
-    r"""GRPO's advantage, ``g = 1/K sum_k 1/|y_k| sum_t (R_kt - mean_j R_jt) / std_j R_j d log p``.
+    r"""GRPO's advantage: returns normalised within the group of a prompt; **biased**.
 
-    **Biased**: Shao et al. (2024), equation 3. The mean holds the sequence's own return, which only
-    shrinks the gradient; the division by the deviation weighs prompts by how sure the model is of
-    them, and that by the length favours short good sequences and long bad ones.
+    $$g = \frac{1}{K} \sum_k \frac{1}{\lvert y_k \rvert}
+        \sum_t \frac{R_{kt} - \bar R_t}{\mathrm{std}_j R_j} \nabla \log p(y_{kt} \mid \ldots)$$
+
+    Shao et al. (2024), equation 3. The mean $\bar R_t = \frac{1}{K} \sum_j R_{jt}$ holds the
+    sequence's own return, which only shrinks the gradient; the division by the deviation weighs
+    prompts by how sure the model is of them, and that by the length favours short good sequences
+    and long bad ones.
 
     Args:
-        num_samples: K, at least 2.
+        num_samples: $K$, at least 2.
         by_length: whether every sequence is divided by its length, as in the paper.
 
     Raises:
@@ -277,6 +300,7 @@ class GroupNormalized(SequenceEstimator):
     False
     """
 
+    papers = ("shao2024",)
     unbiased = False
 
     def __init__(self, num_samples: int = 4, by_length: bool = True):

@@ -28,9 +28,12 @@ _LOGGED = ("reward", "length", "entropy", "kl")
 class SequenceModel(Distribution):
     r"""Draws sequences from a model of the next token, and trains it on what they earn.
 
-    ``max_theta E_{y ~ p(y | x)}[R(x, y)] - kl_weight KL(p || reference) + entropy_weight H(p)`` by
-    an estimate of its gradient from K sequences per prompt. The reward is any Python function of
-    the finished sequences. Divergence and entropy are sums over tokens, exact at every token given
+    $$\max_\theta \mathbb{E}_{y \sim p(y \mid x)}[R(x, y)]
+        - \lambda \mathrm{KL}(p \parallel p_{\mathrm{ref}}) + \eta H(p)$$
+
+    by an estimate of its gradient from $K$ sequences per prompt. The weights $\lambda$ and $\eta$
+    are `kl_weight` and `entropy_weight` of `compile`. The reward is any Python function of the
+    finished sequences. Divergence and entropy are sums over tokens, exact at every token given
     those before it, and their gradient holds what a token does to later ones.
 
     Args:

@@ -14,21 +14,21 @@ from tf_relax._src.sites.site import Site, Sites
 
 
 class Record(Handler):
-    """Draws a sample at every site and remembers it.
+    r"""Draws a sample at every site and remembers it.
 
     Args:
         output: what a layer returns for its site; by default the layer's own choice, a hard sample
             that refuses to be differentiated.
         num_noises: noise tensors per site: the first makes its sample, the others are for further
             passes, which run on the same random state and could not draw any of their own.
-        num_conditional: how many `z~ ~ p(z | b)` to draw at a site of a layer.
-        num_passes: for how many passes to draw the noise of z~.
+        num_conditional: how many $\tilde z \sim p(z \mid b)$ to draw at a site of a layer.
+        num_passes: for how many passes to draw the noise of $\tilde z$.
         couple: maps the independent noise tensors of a layer's site, given its logits, to dependent
             ones.
-        couple_conditional: the same for the noise of the z~ of one pass.
+        couple_conditional: the same for the noise of the $\tilde z$ of one pass.
         noise: one tensor per site, in the order of the calls, instead of fresh noise,
             `[batch, *event]` or, for several, `[num_noises, batch, *event]`.
-        conditional_noise: the same for `z~`.
+        conditional_noise: the same for $\tilde z$.
         divergence: overrides how layers compute the divergence from their prior.
         relaxed: whether `output` gives relaxed samples, which black-box objectives refuse.
         always_samples: whether layers sample even where their `inference` mode would not.
@@ -158,16 +158,16 @@ def record(
     noise: Sequence[tf.Tensor] | None = None,
     conditional_noise: Sequence[tf.Tensor] | None = None,
 ) -> Record:
-    """Records logits, z, b and z~ of every stochastic layer that is called inside.
+    r"""Records logits, z, b and $\tilde z$ of every stochastic layer that is called inside.
 
     Args:
         noise: one tensor per call, shaped like its samples, to be used instead of fresh noise
             (common random numbers, reproducing a draw). For `RelaxBernoulli`: logistic noise.
-        conditional_noise: the same for the conditional sample z~.
+        conditional_noise: the same for the conditional sample $\tilde z$.
 
     Returns:
         A context manager that yields a list of sites, in the order of the calls. Each has `name`,
-        `layer`, `logits`, `z`, `b`, `z_tilde` and `output`.
+            `layer`, `logits`, `z`, `b`, `z_tilde` and `output`.
 
     Raises:
         RuntimeError: if a stochastic layer is called inside a `tf.map_fn`, a recurrent loop or an

@@ -15,7 +15,7 @@ from tf_relax._src.sites.layer import StochasticLayer
 
 @dataclasses.dataclass(eq=False)
 class Site:
-    """One call of a stochastic layer.
+    r"""One call of a stochastic layer.
 
     Attributes:
         layer: the layer that was called.
@@ -25,8 +25,8 @@ class Site:
         draw: noise, relaxed `z` and hard `b`; where a repeated pass draws nothing, that of the
             recorded pass.
         noises: the noise of this and of all further samples of the step; the first made `draw`.
-        conditional_noises: the noise of the samples of `z | b` of this and all further passes.
-        z_tildes: samples of `z | b`, as many as were asked for.
+        conditional_noises: the noise of the samples of $z \mid b$ of this and all further passes.
+        z_tildes: samples of $z \mid b$, as many as were asked for.
         output: what the layer returned.
         hard: whether that is the hard sample of `draw`, and not a relaxed one or a mean.
         mask: what takes part, with as many axes as the logits; `None` for everything.
@@ -58,11 +58,11 @@ class Site:
 
     @property
     def z_tilde(self) -> tf.Tensor | None:
-        """The first sample of `z | b`, `None` where none was asked for."""
+        r"""The first sample of $z \mid b$, `None` where none was asked for."""
         return self.z_tildes[0] if self.z_tildes else None
 
     def conditional(self, noises: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns one `z~ ~ p(z | b)` per noise tensor."""
+        r"""Returns one $\tilde z \sim p(z \mid b)$ per noise tensor."""
         relaxation = self.layer.relaxation
         return [relaxation.conditional(self.logits, self.draw, noise) for noise in noises]
 

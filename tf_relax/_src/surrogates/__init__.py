@@ -1,4 +1,4 @@
-"""Control variates c_phi: the objective at relaxed inputs, networks, their sum."""
+r"""Control variates $c_\phi$: the objective at relaxed inputs, networks, their sum."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from tf_relax._src.surrogates.surrogate import Surrogate, check_sources
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class KerasModel(Surrogate):
-    r"""Any Keras model plus a free intercept, ``c(z) = model(z, ...) + beta``.
+    r"""Any Keras model plus a free intercept.
+
+    $$c(z) = \mathrm{model}(z, \ldots) + \beta$$
 
     Args:
         model: maps `z`, `[batch, *event]`, or a list of `z` and whatever `looks_at` names, in that

@@ -14,9 +14,9 @@ from tf_relax._src.surrogates.surrogate import Surrogate, check_sources
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Network(Surrogate):
-    r"""A dense network of z and whatever it may look at, ``c(z) = r_rho(z, a, x)``.
+    r"""A dense network of $z$ and whatever it may look at, $c(z) = r_\rho(z, a, x)$.
 
-    ``r_rho`` of Grathwohl et al. (2018), section 3.2. It never looks at the objective, so it serves
+    $r_\rho$ of Grathwohl et al. (2018), section 3.2. It never looks at the objective, so it serves
     black-box objectives. Its last layer starts at zero: before training it changes nothing.
 
     Args:

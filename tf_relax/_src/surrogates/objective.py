@@ -12,10 +12,13 @@ from tf_relax._src.surrogates.surrogate import Surrogate
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Objective(Surrogate):
-    r"""The objective at relaxed inputs plus a free intercept, ``scale f(relax(z, t)) + beta``.
+    r"""The objective at relaxed inputs plus a free intercept.
 
-    REBAR's surrogate (Tucker et al. 2017, section 3) plus ``beta``: on objectives that are
-    symmetric in the two values of a unit, the constant alone removes most of the variance.
+    $$c(z) = \eta f(\mathrm{relax}(z, t)) + \beta$$
+
+    REBAR's surrogate (Tucker et al. 2017, section 3), $\eta$ being the estimator's `scale`, plus
+    $\beta$: on objectives that are symmetric in the two values of a unit, the constant alone
+    removes most of the variance.
 
     Example:
 

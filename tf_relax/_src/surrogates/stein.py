@@ -10,10 +10,12 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Stein(keras.layers.Layer):
-    r"""``H(f(b_j), f'(b_j)^T (y - b_j))``: the objective near y as another sample sees it.
+    r"""The objective near $y$ as another sample sees it.
+
+    $$H(f(b_j), f'(b_j)^T (y - b_j))$$
 
     Shi et al. (2022): one small network, shared by all samples, units and examples, with two
-    outputs ``h`` and ``g``, each with a factor that starts at zero.
+    outputs $h$ and $g$, each with a factor that starts at zero.
 
     Args:
         units: size of the hidden layer.

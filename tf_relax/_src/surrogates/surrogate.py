@@ -13,12 +13,15 @@ SOURCES = ("logits", "context", "targets")
 
 
 class Surrogate(keras.layers.Layer):
-    r"""A control variate ``c_phi`` of a stochastic site.
+    r"""A control variate $c_\phi$ of a stochastic site.
 
-    The value that an estimator uses is ``c(z) = [uses_objective] scale f(relax(z, t)) + r(z)``: the
-    objective at relaxed inputs, which needs the whole model and is therefore added by the
-    estimator, and ``r``, which this layer computes. Besides `z`, ``r`` is given what it declares in
-    `looks_at` and nothing else:
+    The value that an estimator uses is, with the first term where `uses_objective` holds,
+
+    $$c(z) = \eta f(\mathrm{relax}(z, t)) + r(z)$$
+
+    the objective at relaxed inputs, times the estimator's `scale` $\eta$, which needs the whole
+    model and is therefore added by the estimator, and $r$, which this layer computes. Besides $z$,
+    $r$ is given what it declares in `looks_at` and nothing else:
 
     - `"logits"`: the parameters of the distribution;
     - `"context"`: what the stochastic layer was called with, `layer(logits, context=...)`: model
@@ -28,7 +31,7 @@ class Surrogate(keras.layers.Layer):
     Attributes:
         uses_objective: whether the objective at relaxed inputs is part of the control variate.
         needs_objective: whether it is useless without it (a black-box objective has none).
-        looks_at: names of what ``r`` is given besides `z`.
+        looks_at: names of what $r$ is given besides `z`.
     """
 
     uses_objective: bool = False
@@ -42,7 +45,7 @@ class Surrogate(keras.layers.Layer):
         context: tf.Tensor | None = None,
         targets: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns ``r(z)``, one value per example, `[batch]`."""
+        """Returns $r(z)$, one value per example, `[batch]`."""
         raise NotImplementedError(f"{type(self).__name__} does not implement `call`.")
 
     def get_config(self) -> dict[str, Any]:

@@ -19,9 +19,11 @@ _UNITS = (50,)
 
 @keras.saving.register_keras_serializable(package="tf_relax")
 class Sum(Surrogate):
-    r"""The sum of surrogates; by default RELAX's own, ``c(z) = f(relax(z, t)) + r_rho(z)``.
+    r"""The sum of surrogates; by default that of RELAX, the objective plus a network.
 
-    Grathwohl et al. (2018), section 3.2: the objective at relaxed inputs plus a network.
+    $$c(z) = f(\mathrm{relax}(z, t)) + r_\rho(z)$$
+
+    Grathwohl et al. (2018), section 3.2: the objective at relaxed inputs, and a network.
 
     Args:
         surrogates: what to add up. `None` is `[Objective(), Network(units=(50,))]`.

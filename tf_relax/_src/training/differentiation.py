@@ -25,7 +25,7 @@ from tf_relax._src.training.replicas import Replicas
 
 
 class Differentiation(NamedTuple):
-    """One step's worth of gradients.
+    r"""One step's worth of gradients.
 
     Attributes:
         loss: scalar, what Keras calls the loss.
@@ -34,10 +34,10 @@ class Differentiation(NamedTuple):
         estimate: gradients with respect to the logits, and the loss of the surrogates.
         variables: the variables that are trained.
         gradients: their gradients, in the same order; `tf.IndexedSlices` where rows are looked up.
-        logit_gradients: per site, the estimate of ``d E[f_i] / d logits_i`` of every example, all
+        logit_gradients: per site, the estimate of $\nabla_a \mathbb{E}[f_i]$ of every example, all
             passes and all parts of the objective included, shaped like the logits. They are those
-            that the layer itself was given: what else is computed from the same tensor (the
-            entropy in a `ConditionalPrior`) counts in the gradients of the variables alone.
+            that the layer itself was given: what else is computed from the same tensor (the entropy
+            in a `ConditionalPrior`) counts in the gradients of the variables alone.
         evaluations: how often the objective was evaluated, at hard and at relaxed samples.
     """
 

@@ -44,8 +44,12 @@ class RelaxModel(Estimated, Saved):
 
     Built functionally, `RelaxModel(inputs, outputs)`, from a list of layers, `RelaxModel([...])`,
     or by subclassing. The forward pass is the ordinary one; `train_step` replaces the derivative of
-    every hard sample with an estimate ``g`` of ``d E[f] / d logits`` and backpropagates
-    ``mean f + sum <stop_gradient(g), logits>`` once through the deterministic weights.
+    every hard sample with an estimate $g$ of $\nabla_a \mathbb{E}[f]$, $a$ the logits, and
+    backpropagates
+
+    $$\bar f + \sum \langle \mathrm{stop\_gradient}(g), a \rangle$$
+
+    once through the deterministic weights, $\bar f$ being the mean of the objective.
 
     Example:
 
@@ -101,7 +105,7 @@ class RelaxModel(Estimated, Saved):
         batch_coupled: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configures training, as `keras.Model.compile` does.
+        r"""Configures training, as `keras.Model.compile` does.
 
         Args:
             optimizer: a `tf_relax.RelaxOptimizer`, or any Keras optimizer, which then gets a copy
@@ -113,9 +117,9 @@ class RelaxModel(Estimated, Saved):
                 what the layers draw and whether the loss is differentiable, as soon as the model is
                 built; `model.estimator` is the choice.
             importance_samples: K, to train on minus the importance-weighted bound with K samples,
-                ``-log 1/K sum_k p(y, b_k) / q(b_k | x)`` (Burda et al. 2016, equation 8), instead
-                of minus the ELBO. The loss has to be a negative log-likelihood in nats, and a layer
-                has to have a prior. `evaluate` still reports minus the ELBO.
+                $-\log \frac{1}{K} \sum_k p(y, b_k) / q(b_k \mid x)$ (Burda et al. 2016, equation
+                8), instead of minus the ELBO. The loss has to be a negative log-likelihood in nats,
+                and a layer has to have a prior. `evaluate` still reports minus the ELBO.
             batch_coupled: whether the samples of one example reach the objective of another, as
                 they do through a BatchNormalization after a stochastic layer. An unbiased gradient
                 must then hold every example accountable for the whole batch, at the price of a
@@ -291,7 +295,7 @@ class RelaxModel(Estimated, Saved):
         noise: Any = None,
         conditional_noise: Any = None,
     ) -> Differentiation:
-        """Runs the model once in training mode and estimates the gradient of every variable.
+        r"""Runs the model once in training mode and estimates the gradient of every variable.
 
         Nothing is applied but the state that a forward pass moves (seeds, batch statistics).
 
@@ -300,7 +304,7 @@ class RelaxModel(Estimated, Saved):
             y: targets.
             sample_weight: weights of the examples, or `None`.
             noise: one tensor per site instead of fresh noise, in the order of the calls.
-            conditional_noise: the same for z~, where the estimator draws it.
+            conditional_noise: the same for $\tilde z$, where the estimator draws it.
 
         Returns:
             A `tf_relax.training.Differentiation`.

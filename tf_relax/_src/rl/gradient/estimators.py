@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_relax._src import rules
 from tf_relax._src.critic import Critic
+from tf_relax._src.estimators.citations import PAPERS, Cited
 from tf_relax._src.relaxations import Draw
 from tf_relax._src.rl.gradient.off_policy import OffPolicy
 from tf_relax._src.rl.gradient.returns import discounted_sums
@@ -49,7 +50,7 @@ class Steps(NamedTuple):
         return self.relaxation, self.logits, self.draw
 
 
-class PolicyEstimator(abc.ABC):
+class PolicyEstimator(Cited, abc.ABC):
     """Strategy that turns the steps of a rollout into a gradient for the logits of each.
 
     Estimators own no variables. `PolicyGradient(estimator=...)` takes them by name or as objects.
@@ -57,9 +58,10 @@ class PolicyEstimator(abc.ABC):
     Attributes:
         uses_value: whether a state value is a baseline; it is made if the user gives none.
         takes_value: whether a state value can be one.
-        uses_critic: whether there is a surrogate ``c(z, s)``.
+        uses_critic: whether there is a surrogate $c(z, s)$.
         discrete: the kind of actions it is for; `None` is both.
         off_policy: how the surrogate learns from earlier rollouts, or `None`.
+        papers: names of the papers that it comes from, or their BibTeX, which `citation()` returns.
     """
 
     uses_value: bool = False
@@ -92,7 +94,9 @@ class PolicyEstimator(abc.ABC):
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class PolicyReinforce(PolicyEstimator):
-    r"""``g_t = R_t d log pi(a_t | s_t)``, Williams (1992): no control variate.
+    r"""REINFORCE, Williams (1992): no control variate.
+
+    $$g_t = R_t \nabla \log \pi(a_t \mid s_t)$$
 
     Example:
 
@@ -100,6 +104,7 @@ class PolicyReinforce(PolicyEstimator):
     PolicyReinforce()
     """
 
+    papers = ("williams1992", "sutton1999")
     takes_value = False
 
     def gradient(self, steps: Steps) -> tf.Tensor:
@@ -108,9 +113,11 @@ class PolicyReinforce(PolicyEstimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class A2C(PolicyEstimator):
-    r"""``g_t = [R_t - V(s_t)] d log pi(a_t | s_t)``, with `V` regressed on the returns.
+    r"""Advantage actor-critic: a state value $V$, regressed on the returns, as the baseline.
 
-    Advantage actor-critic (Mnih et al. 2016); Grathwohl et al. (2018), section 3.4.
+    $$g_t = [R_t - V(s_t)] \nabla \log \pi(a_t \mid s_t)$$
+
+    Mnih et al. (2016); Grathwohl et al. (2018), section 3.4.
 
     Example:
 
@@ -118,6 +125,7 @@ class A2C(PolicyEstimator):
     A2C()
     """
 
+    papers = ("mnih2016a3c", "sutton1999")
     uses_value = True
 
     def gradient(self, steps: Steps) -> tf.Tensor:
@@ -136,11 +144,16 @@ class ActionDependent(PolicyEstimator):
             while the gradient is taken.
     """
 
+    papers = ("grathwohl2018",)
     uses_critic = True
 
     def __init__(self, trajectory_wise: bool = False, off_policy: OffPolicy | None = None):
         self.trajectory_wise = trajectory_wise
         self.off_policy = off_policy
+
+    def cited(self) -> dict[str, str]:
+        entries = super().cited()
+        return {**entries, "cheng2019": PAPERS["cheng2019"]} if self.trajectory_wise else entries
 
     def returns(self, steps: Steps) -> tf.Tensor:
         """Returns ``R_t - V(s_t)``, without what later actions contributed."""
@@ -167,15 +180,16 @@ class ActionDependent(PolicyEstimator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class PolicyLax(ActionDependent):
-    r"""``g_t = [R_t - c(a_t, s_t)] d log pi(a_t | s_t) + dc(a_t, s_t)``, for continuous actions.
+    r"""LAX for continuous actions: a surrogate of the action; unbiased for every $c$.
 
-    Grathwohl et al. (2018), section 3.4, with ``a_t`` a differentiable function of the logits and
-    its noise. With a state value, ``V(s) + c(a, s)`` takes the place of ``c``. Unbiased for every
-    ``c``.
+    $$g_t = [R_t - c(a_t, s_t)] \nabla \log \pi(a_t \mid s_t) + \nabla c(a_t, s_t)$$
+
+    Grathwohl et al. (2018), section 3.4, with $a_t$ a differentiable function of the logits and its
+    noise. With a state value, $V(s) + c(a, s)$ takes the place of $c$.
 
     Args:
         trajectory_wise: whether later actions' worth is taken off the returns.
-        off_policy: how ``c`` learns from earlier rollouts instead of the squared gradient.
+        off_policy: how $c$ learns from earlier rollouts instead of the squared gradient.
 
     Example:
 
@@ -193,15 +207,18 @@ class PolicyLax(ActionDependent):
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class PolicyRelax(ActionDependent):
-    r"""``g_t = [R_t - c(z~_t, s_t)] d log pi(a_t | s_t) + dc(z_t, s_t) - dc(z~_t, s_t)``.
+    r"""RELAX for discrete actions: a surrogate of the relaxed action; unbiased for every $c$.
 
-    Grathwohl et al. (2018), section 3.4, for discrete actions ``a_t = H(z_t)``. With a state value,
-    ``V(s) + c(z, s)`` takes the place of ``c``. Unbiased for every ``c``.
+    $$g_t = [R_t - c(\tilde z_t, s_t)] \nabla \log \pi(a_t \mid s_t)
+        + \nabla c(z_t, s_t) - \nabla c(\tilde z_t, s_t)$$
+
+    Grathwohl et al. (2018), section 3.4, with $a_t = H(z_t)$. With a state value, $V(s) + c(z, s)$
+    takes the place of $c$.
 
     Args:
-        coupled: whether ``z~`` shares its noise with ``z``, which needs ``c`` only once.
+        coupled: whether $\tilde z$ shares its noise with $z$, which needs $c$ only once.
         trajectory_wise: whether later actions' worth is taken off the returns.
-        off_policy: how ``c`` learns from earlier rollouts instead of the squared gradient.
+        off_policy: how $c$ learns from earlier rollouts instead of the squared gradient.
 
     Example:
 

@@ -12,7 +12,9 @@ from tf_relax._src.surrogates import Surrogate
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class LinearAdvantage(Surrogate):
-    r"""``r(y, s) = <w(s), y> + v(s)``: linear in the action, a dense network in the state.
+    r"""A surrogate that is linear in the action, with a dense network of the state.
+
+    $$r(y, s) = \langle w(s), y \rangle + v(s)$$
 
     For one-hot actions that is every function of the action. Its mean over actions is known, which
     `PolicyRelax(trajectory_wise=True)` makes use of. Starts at zero.

@@ -12,17 +12,17 @@ from tf_relax._src.rl.world.rollout import Rollout
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class OffPolicy:
-    r"""Fits ``c(a, s)`` to ``r + gamma V(s') - V(s)`` on steps of earlier rollouts.
+    r"""Fits $c(a, s)$ to $r + \gamma V(s') - V(s)$ on steps of earlier rollouts.
 
     What an action is worth one step ahead does not depend on the policy that took it, given the
     values of the states around it. Rollouts of earlier policies therefore go on being useful, while
-    the squared gradient knows only the latest. As ``c`` was fitted before the current rollout
-    existed, the estimate stays unbiased, however wrong ``c`` is. Without a value function the
-    target is the return that followed the step.
+    the squared gradient knows only the latest. As $c$ was fitted before the current rollout
+    existed, the estimate stays unbiased, however wrong $c$ is. Without a value function the target
+    is the return that followed the step.
 
     Args:
         capacity: steps that are remembered.
-        updates: gradient steps on ``c`` per rollout.
+        updates: gradient steps on $c$ per rollout.
         batch_size: steps that each of them looks at.
 
     Raises:

@@ -7,22 +7,27 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_relax._src.estimators.citations import Cited
 from tf_relax._src.rl.gradient.returns import discounted_sums
 
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
-class VTrace:
+class VTrace(Cited):
     r"""Learns from earlier rollouts as well, by V-trace (Espeholt et al. 2018, section 4); biased.
 
-    With ``w = pi(a | s) / mu(a | s)``, ``mu`` the policy that acted, ``rho = min(w, max_rho)`` and
-    ``c = lambda min(w, max_c)``, the value is regressed on
+    With the ratio $w = \pi(a \mid s) / \mu(a \mid s)$, $\mu$ the policy that acted, clipped to
+    $\rho = \min(w, \bar \rho)$ and $c = \lambda \min(w, \bar c)$, $\bar \rho$ being `max_rho` and
+    $\bar c$ `max_c`, the value is regressed on
 
-        v_t = V(s_t) + sum_{k >= t} gamma^{k-t} (prod_{t <= i < k} c_i) rho_k delta_k
+    $$v_t = V(s_t) + \sum_{k \ge t} \gamma^{k - t} (\prod_{t \le i < k} c_i) \rho_k \delta_k$$
 
-    ``delta_k = r_k + gamma V(s_{k+1}) - V(s_k)``, and the policy follows
-    ``rho_t [r_t + gamma v_{t+1} - V(s_t)] d log pi(a_t | s_t)``; with ``lambda < 1``, of which the
-    paper knows nothing there, ``V(s_{t+1}) + lambda [v_{t+1} - V(s_{t+1})]`` takes the place of
-    ``v_{t+1}``, which makes it the generalised advantage where the policies are the same.
+    with $\delta_k = r_k + \gamma V(s_{k+1}) - V(s_k)$, and the policy follows
+
+    $$\rho_t [r_t + \gamma v_{t+1} - V(s_t)] \nabla \log \pi(a_t \mid s_t)$$
+
+    With $\lambda < 1$, of which the paper knows nothing there,
+    $V(s_{t+1}) + \lambda [v_{t+1} - V(s_{t+1})]$ takes the place of $v_{t+1}$, which makes it the
+    generalised advantage where the policies are the same.
 
     After every update each remembered rollout makes one more, the latest first. Their gradient is
     biased: states are those that earlier policies came to, and clipped weights favour what they
@@ -41,6 +46,8 @@ class VTrace:
     >>> VTrace(rollouts=2).max_rho
     1.0
     """
+
+    papers = ("espeholt2018",)
 
     def __init__(self, rollouts: int = 3, max_rho: float = 1.0, max_c: float = 1.0):
         if rollouts < 1 or max_rho <= 0 or max_c <= 0:
@@ -71,16 +78,16 @@ class VTrace:
         gamma: Any,
         gae_lambda: Any,
     ) -> Reweighted:
-        """Returns targets and advantages; all arguments are `[steps, trajectories]`.
+        r"""Returns targets and advantages; all arguments are `[steps, trajectories]`.
 
         Args:
-            ratio: ``pi(a | s) / mu(a | s)``.
+            ratio: $\pi(a \mid s) / \mu(a \mid s)$.
             rewards: received after the action.
-            values: ``V(s_t)``.
-            next_values: ``V(s_{t+1})``; 0 after a terminal state.
+            values: $V(s_t)$.
+            next_values: $V(s_{t+1})$; 0 after a terminal state.
             done: 1.0 where an episode ends after the step.
             gamma: discount per step.
-            gae_lambda: ``lambda``; `None` is 1.
+            gae_lambda: $\lambda$; `None` is 1.
         """
         rho = tf.minimum(ratio, self.max_rho)
         lam = (1.0 if gae_lambda is None else gae_lambda) * (1 - done)

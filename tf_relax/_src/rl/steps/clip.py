@@ -18,8 +18,10 @@ from tf_relax._src.updates import apply
 class Clip(TrustRegion):
     r"""Several steps on the clipped ratio, Schulman et al. (2017), equation 7; `a2c` only.
 
-    ``min[rho A, clip(rho, 1 - epsilon, 1 + epsilon) A]`` with ``rho = pi(a | s) / pi_old(a | s)``.
-    Estimators with a surrogate have a pathwise part that no ratio reweights.
+    $$\min[\rho A, \mathrm{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A]$$
+
+    with $\rho = \pi(a \mid s) / \pi_{\mathrm{old}}(a \mid s)$, the advantage $A$ and $\epsilon$ =
+    `epsilon`. Estimators with a surrogate have a pathwise part that no ratio reweights.
 
     Args:
         epsilon: how far the ratio may go before its gradient is cut.
@@ -36,6 +38,7 @@ class Clip(TrustRegion):
     10
     """
 
+    papers = ("schulman2017",)
     needs_ratio = True
     epsilon = Schedulable(above=True)
     epochs = Schedulable(low=1, whole=True)

@@ -15,12 +15,15 @@ from tf_relax._src.updates import apply
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class KLPenalty(TrustRegion):
-    r"""Several steps on ``<descent, logits> + beta KL(old || new)``, with ``beta`` adapted.
+    r"""Several steps along the gradient with a penalty on the KL divergence, whose weight adapts.
 
+    $$\langle d, a \rangle + \beta \mathrm{KL}(\pi_{\mathrm{old}} \parallel \pi)$$
+
+    with the logits $a$ of the policy $\pi$ and the estimated gradient $d$ in them, to be descended.
     The gradient stays what it was estimated to be at the old policy, so every estimator will do;
-    the penalty keeps the policy where that estimate means something. ``beta`` doubles where the
-    KL divergence ends above 1.5 times the target and halves below it divided by 1.5 (Schulman et
-    al. 2017, section 4).
+    the penalty keeps the policy where that estimate means something. $\beta$ doubles where the KL
+    divergence ends above 1.5 times the target and halves below it divided by 1.5 (Schulman et al.
+    2017, section 4).
 
     Args:
         target: mean KL divergence per step to aim at, in nats.
@@ -36,6 +39,7 @@ class KLPenalty(TrustRegion):
     5
     """
 
+    papers = ("schulman2017",)
     target = Schedulable(above=True)
     steps = Schedulable(low=1, whole=True)
 

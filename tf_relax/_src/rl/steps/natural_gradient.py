@@ -47,12 +47,13 @@ class _Fisher(tf.linalg.LinearOperator):
 
 @keras.saving.register_keras_serializable(package="tf_relax.rl")
 class NaturalGradient(TrustRegion):
-    r"""A step along ``F^-1 g`` of a given KL divergence, Schulman et al. (2015), appendix C.
+    r"""A step along $F^{-1} g$ of a given KL divergence, Schulman et al. (2015), appendix C.
 
-    `F` is the Fisher information of the policy over the states of the rollout, and the system is
-    solved by conjugate gradients. The step has ``KL(old || new) = max_kl`` to second order, and is
-    shortened while the divergence exceeds it. The policy's optimizer is not used. Every estimator
-    will do, as its gradient is used once, where it was taken.
+    $F$ is the Fisher information of the policy over the states of the rollout, and the system is
+    solved by conjugate gradients. The step has $\mathrm{KL}(\mathrm{old} \parallel \mathrm{new})$
+    equal to `max_kl` to second order, and is shortened while the divergence exceeds it. The
+    policy's optimizer is not used. Every estimator will do, as its gradient is used once, where it
+    was taken.
 
     Args:
         max_kl: mean KL divergence per step, in nats.
@@ -68,6 +69,7 @@ class NaturalGradient(TrustRegion):
     10
     """
 
+    papers = ("kakade2001", "schulman2015")
     shares = False
     max_kl = Schedulable(above=True)
     damping = Schedulable(above=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_relax._src.estimators.citations import Cited
 from tf_relax._src.relaxations import Draw, Relaxation
 
 
@@ -60,7 +61,7 @@ class Proposal(NamedTuple):
         return tf.reduce_sum(per_step * self.mask) / tf.reduce_sum(self.mask)
 
 
-class TrustRegion(keras.layers.Layer, abc.ABC):
+class TrustRegion(keras.layers.Layer, Cited, abc.ABC):
     """Limits what an update does to the policy.
 
     Attributes:

@@ -12,13 +12,13 @@ from tf_relax._src.rl.world.gym import gymnasium
 
 
 class MaskedActions(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
-    """Appends ``info["action_mask"]`` to the observation, where `masked_policy` looks for it.
+    """Appends `info["action_mask"]` to the observation, where `masked_policy` looks for it.
 
     So the mask is recorded with the rest, and the update knows what was legal. Observations are
     flattened before it, as `gymnasium.spaces.flatten` does.
 
     Args:
-        env: with a `Discrete` action space, whose `reset` and `step` return ``info["action_mask"]``
+        env: with a `Discrete` action space, whose `reset` and `step` return `info["action_mask"]`
             with a number for every action: not 0 where it is legal.
 
     Raises:
