@@ -1,4 +1,4 @@
-"""What the site needs beside its plugins: equations as MathML, which browsers show by themselves."""
+"""What the site needs beside its plugins: equations as MathML, which browsers show themselves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mathml(latex: str, display: str) -> str:
     if unknown := re.search(r"<m[io]>(\\\w+)</m[io]>", result):
         raise ValueError(f"latex2mathml does not know {unknown[1]}: {source}")
     # Operators and functions keep the distance that TeX gives them.
-    result = result.replace("<mo>&#x0007E;</mo>", "<mo>&#x0223C;</mo>")
+    result = result.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
     result = re.sub(r'(<mi>(?:log|exp|max|min)</mi>)(?!<mo stretchy="false">)', _SPACED, result)
     return (
         f'<span class="equation">{result}</span>'
