@@ -114,3 +114,12 @@ def test_whole_models_with_every_estimator(capsys):
     printed = capsys.readouterr().out
     assert re.search(r"auto: Arms\(num_samples=3\) +\d+\.\d+ \+- 0.000", printed)
     assert re.search(r"arms, K = 4 +\d+\.\d+", printed)
+
+
+def test_races_are_drawn(tmp_path):
+    import race_figure
+
+    kept = pathlib.Path(__file__).parents[2] / "benchmarks/results/race_60000.json"
+    drawn = race_figure.main([str(kept), f"--output={tmp_path / 'race.png'}"])
+    assert "arms, K = 3" in drawn["runs"]
+    assert (tmp_path / "race.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""Pages of the site: wrapped, typeset, with words for every picture, and none that is not reached."""
+"""Pages of the site: wrapped, typeset, with words for every picture."""
 
 import pathlib
 import re
@@ -25,7 +25,9 @@ def prose(text):
 
 def exempt(line):
     """Tables, equations and HTML cannot be wrapped, nor can what has no space to wrap at."""
-    return line.startswith(("|", "#", ":::", "$$", "<")) or " " not in line.strip()[1:]
+    return line.startswith(("|", "#", ":::", "    options:", "$$", "<")) or " " not in line.strip(
+        "- "
+    )
 
 
 @names

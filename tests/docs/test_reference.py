@@ -26,7 +26,9 @@ def public():
     names = [f"tf_relax.{name}" for name in tf_relax.__all__ if name != "__version__"]
     names += ["tf_relax._src.audit.Report", "tf_relax._src.audit.Row"]  # what audit returns
     for face in FACES:
-        names += [f"tf_relax.{face}.{n}" for n in importlib.import_module(f"tf_relax.{face}").__all__]
+        names += [
+            f"tf_relax.{face}.{n}" for n in importlib.import_module(f"tf_relax.{face}").__all__
+        ]
     found = {}
     for name in names:
         value = resolved(name)

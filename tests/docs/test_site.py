@@ -86,7 +86,9 @@ def test_links_and_anchors_lead_somewhere(pages):
             if found is None:
                 continue
             file, anchor = found
-            if not file.exists() or (anchor and file in pages and anchor not in pages[file].anchors):
+            if not file.exists() or (
+                anchor and file in pages and anchor not in pages[file].anchors
+            ):
                 broken.append(f"{path.name}: {link}")
     assert not broken
 

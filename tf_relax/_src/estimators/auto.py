@@ -106,7 +106,7 @@ RULES = (
     Rule(UnorderedSet(num_samples=4), "it makes one choice per example", _one_choice),
     Rule(
         # Relaxed samples are quieter for some twenty thousand steps, and end lower.
-        Arms(num_samples=3),
+        Arms(num_samples=4),
         "it draws bits, which train best with several hard samples",
         _bits_alone,
     ),
