@@ -22,11 +22,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # With -n: files stay together, since each is tidied up after, until a worker has nothing to do.
 XDIST := --dist worksteal
 
+# An example reads the logs that this package brings, which need nothing of what it depends on (torch).
+LOGS := 'obp==0.4.1'
+
 BIN := $(VENV)/bin
 BIN_OLDEST := $(VENV_OLDEST)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vary-seed test-oldest check format clean
+.PHONY: help install demo test test-slow test-vary-seed test-oldest coverage check format \
+	import-time docs docs-serve build clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-16s%s\n", $$1, $$2}'
@@ -50,6 +54,13 @@ test-vary-seed: $(VENV)/.installed-test  ## run the tests with seeds that differ
 test-oldest: $(VENV_OLDEST)/.installed-oldest  ## run the smoke test on the oldest claimed versions
 	$(BIN_OLDEST)/python -m pytest tests/test_smoke.py $(PYTEST_ARGS)
 
+# Lines that slow tests alone reach count as not covered, and are printed among them.
+coverage: $(VENV)/.installed-test  ## run the tests as test does, and print the lines that none runs
+	$(BIN)/python -m pytest -m "not slow" $(XDIST) --cov $(PYTEST_ARGS)
+
+import-time: $(VENV)/.installed-test  ## print what importing the package takes; fail at .5 s
+	$(BIN)/python benchmarks/import_time.py
+
 check: $(VENV)/.installed-test  ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,8 +70,24 @@ format: $(VENV)/.installed-test  ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs  ## build the pages into build/site
+	$(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.installed-docs  ## serve the pages, and build them anew when a file changes
+	$(BIN)/mkdocs serve
+
+# What PyPI shows and takes: built from nothing, the wheel out of the sdist, and small.
+build: $(VENV)/.installed-release  ## build sdist and wheel into dist; fail at a wheel of 400 kB
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	@cd dist && for file in *; do echo "$$file: $$(( ($$(wc -c < $$file) + 999) / 1000 )) kB"; done
+	@test $$(cat dist/*.whl | wc -c) -lt 400000 || { echo "The wheel has 400 kB or more: it holds \
+	what it need not (unzip -l dist/*.whl)." >&2; exit 1; }
+
 clean:  ## remove environments, caches and build products
-	rm -rf $(VENV) $(VENV_OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_OLDEST) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache \
+		.ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp in the environment says that its packages are installed, until their list changes.
@@ -69,6 +96,7 @@ $(BIN)/python:
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIPFLAGS) --editable '.[$*]'
+	$(if $(filter test,$*),$(BIN)/python -m pip install $(PIPFLAGS) --no-deps $(LOGS))
 	@touch $@
 
 $(BIN_OLDEST)/python:

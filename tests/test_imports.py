@@ -13,7 +13,7 @@ SRC = PACKAGE / "_src"
 
 # From the ground up. A module may import from those below its floor, and from its own folder.
 FLOORS = [
-    ["version", "compat", "numbers", "updates", "whole_files"],
+    ["version", "compat", "numbers", "pages", "updates", "whole_files"],
     ["relaxations"],
     ["rules", "surrogates"],
     ["critic"],

@@ -149,6 +149,19 @@ CASES = [
     ),
     (callbacks.GradientVariance, {"x": np.ones((2, 3)), "y": np.ones(2), "frequency": 3}, None),
     (
+        callbacks.Watch,
+        {
+            "x": np.ones((2, 3)),
+            "y": np.ones(2),
+            "log_dir": pathlib.Path("logs"),
+            "output": pathlib.Path("page"),
+            "frequency": 3,
+            "gradients": 2,
+            "dead_below": 0.2,
+        },
+        None,
+    ),
+    (
         tf_relax.RelaxOptimizer,
         {"optimizer": "sgd", "surrogate_optimizer": "rmsprop", "name": "pair"},
         None,

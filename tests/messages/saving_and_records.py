@@ -159,13 +159,12 @@ ROWS = [
         ),
     ),
     Row(
-        "saved_by_tf_relax_0_1",
+        "saved_before_tf_relax_0_1_0",
         lambda: RelaxBernoulli.from_config({**bernoulli().get_config(), "surrogate": "sum"}),
         ValueError,
         (
-            "RelaxBernoulli 'code' was saved by tf_relax 0.1, whose layers held what estimators "
-            "learn. This version cannot read that: build the model anew and train it, or load the "
-            "file with tf_relax 0.1."
+            "RelaxBernoulli 'code' was saved before tf_relax 0.1.0, when layers held what "
+            "estimators learn. This version cannot read that: build the model anew and train it."
         ),
     ),
 ]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from tf_relax._src import pages
+from tf_relax._src.audit import report_page
+
+_DOUBTLESS = 6  # standard errors
 
 
 class Row(NamedTuple):
@@ -42,6 +48,13 @@ class Row(NamedTuple):
     evaluations: int
     milliseconds: float
     variance_time: float
+
+    @property
+    def biased(self) -> str | None:
+        """Says how it is known that the gradient is biased; `None` where nothing says so."""
+        if not self.unbiased:
+            return "biased"
+        return "bias measured" if abs(self.z) > _DOUBTLESS else None
 
 
 _HEADS = {
@@ -81,7 +94,7 @@ class Report:
         """
         trusted = {row.estimator: row.variance_time for row in self.rows}
         for row in self.rows:
-            if not row.unbiased or abs(row.z) > 6:
+            if row.biased:
                 trusted.pop(row.estimator, None)
         return min(trusted, key=trusted.__getitem__) if trusted else None
 
@@ -107,9 +120,7 @@ class Report:
         return pd.DataFrame(self.rows)
 
     def __str__(self) -> str:
-        cells = [list(_HEADS.values())]
-        for row in self.rows:
-            cells.append([_cell(name, value) for name, value in row._asdict().items()])
+        cells = [list(_HEADS.values()), *self._cells()]
         widths = [max(len(line[k]) for line in cells) for k in range(len(_HEADS))]
         lines = [
             "  ".join(
@@ -119,14 +130,47 @@ class Report:
             for line in cells
         ]
         lines.insert(1, "-" * max(map(len, lines)))
-        lines.append(f"Bias and z are against {self.reference}.")
-        if self.recommended is not None:
-            lines.append(
-                f"Recommended: {self.recommended}, the least variance x time of the unbiased ones."
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._remarks()])
 
     __repr__ = __str__
+
+    def _cells(self) -> list[list[str]]:
+        return [[_cell(name, value) for name, value in row._asdict().items()] for row in self.rows]
+
+    def _remarks(self) -> list[str]:
+        remarks = [f"Bias and z are against {self.reference}."]
+        if self.recommended is not None:
+            remarks.append(
+                f"Recommended: {self.recommended}, the least variance x time of the unbiased ones."
+            )
+        return remarks
+
+    def _repr_html_(self) -> str:
+        """Returns the table as Jupyter shows it: recommended and biased rows are marked."""
+        marks = [(row.estimator == self.recommended, row.biased) for row in self.rows]
+        caption = " ".join(self._remarks())
+        return report_page.table(list(_HEADS.values()), self._cells(), marks, caption)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Writes the table and the plot as a page that needs nothing beside it.
+
+        It opens from a disk, without a network and without scripts. A file that is there is
+        replaced, whole.
+
+        Args:
+            path: of the file; its folder is made.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        figure = self.plot()
+        least = min(self.rows, key=lambda row: row.variance_time)
+        words = (
+            f"Bars of the gradient variance, and of variance x seconds, of {len(self.rows)} rows. "
+            f"The least variance x seconds is that of {least.estimator}, {least.variance_time:.3g}."
+        )
+        text = report_page.page(self._repr_html_(), figure, words)
+        pages.write(Path(path), text.encode())
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draws variance, and variance x time, as one bar per estimator and layer.
@@ -143,7 +187,9 @@ class Report:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("Report.plot needs matplotlib: pip install matplotlib") from error
+            raise ImportError(
+                'Report.plot and to_html need matplotlib: pip install "tf-relax[audit]"'
+            ) from error
         labels = [f"{row.estimator}, {row.layer}" for row in self.rows]
         figure = Figure(figsize=(11, 1.4 + 0.32 * len(labels)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)

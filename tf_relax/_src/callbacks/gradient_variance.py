@@ -95,13 +95,10 @@ class GradientVariance(keras.callbacks.Callback):
         with unchanged(moving_state(self.model)):
             first = self.model.differentiate(self.x, self.y)
             second = self.model.differentiate(self.x, self.y)
-        result = {}
         pairs = zip(first.logit_gradients, second.logit_gradients, strict=True)
-        for site, (g, other) in zip(first.sites, pairs, strict=True):
-            size = tf.cast(tf.size(g), g.dtype)
-            variance = tf.reduce_sum(sum_event(tf.square(g - other))) / 2 / size
-            result[site.name] = variance, tf.reduce_sum(sum_event(g * other)) / size
-        return result
+        return {
+            site.name: pair_moments(*pair) for site, pair in zip(first.sites, pairs, strict=True)
+        }
 
     def _add_measurement(self) -> None:
         self._measurements += 1
@@ -110,5 +107,21 @@ class GradientVariance(keras.callbacks.Callback):
             sums[0] += float(variance)
             sums[1] += float(squared_signal)
             self._values[f"{name}_gradient_variance"] = sums[0] / self._measurements
-            ratio = max(sums[1], 0.0) / sums[0] if sums[0] > 0 else math.inf
-            self._values[f"{name}_gradient_snr"] = math.sqrt(ratio)
+            self._values[f"{name}_gradient_snr"] = signal_to_noise(*sums)
+
+
+def pair_moments(g: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the means over logits and examples of ``(g - g')^2 / 2`` and of ``g g'``.
+
+    Args:
+        g: gradient in the logits of every example, `[batch, *event]`.
+        other: another draw of it.
+    """
+    size = tf.cast(tf.size(g), g.dtype)
+    variance = tf.reduce_sum(sum_event(tf.square(g - other))) / 2 / size
+    return variance, tf.reduce_sum(sum_event(g * other)) / size
+
+
+def signal_to_noise(variance: float, squared_signal: float) -> float:
+    """Returns ``|E g| / sqrt(tr Cov g)`` from estimates of both squares; 0 if the signal drowns."""
+    return math.sqrt(max(squared_signal, 0.0) / variance) if variance > 0 else math.inf
