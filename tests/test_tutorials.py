@@ -65,7 +65,10 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
         if cell.cell_type == "code" and cell is code_cells(notebook)[-1]:
             cell.source = ""
     client = nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute()
     assert [c for c in code_cells(notebook) if c.outputs]
