@@ -195,9 +195,6 @@ class Given(tf_relax.surrogates.Surrogate):
         super().__init__(**kwargs)
         self.factor, self.offset = factor, offset
 
-    def build(self, *shapes):
-        self.built = True
-
     def call(self, z, **_):
         return self.offset + self.factor * objective_of(tf.cast(z > 0, z.dtype))
 
