@@ -154,7 +154,6 @@ CASES = [
             "x": np.ones((2, 3)),
             "y": np.ones(2),
             "log_dir": pathlib.Path("logs"),
-            "output": pathlib.Path("page"),
             "frequency": 3,
             "gradients": 2,
             "dead_below": 0.2,
