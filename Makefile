@@ -87,7 +87,7 @@ build: $(VENV)/.installed-release  ## build sdist and wheel into dist; fail at a
 
 clean:  ## remove environments, caches and build products
 	rm -rf $(VENV) $(VENV_OLDEST) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache \
-		.ruff_cache
+		.ruff_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp in the environment says that its packages are installed, until their list changes.
