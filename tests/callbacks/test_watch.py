@@ -381,7 +381,10 @@ def test_models_without_a_control_variate_of_single_examples():
     code = tf_relax.layers.RelaxBernoulli(name="code")(keras.layers.Dense(2)(inputs))
     model = tf_relax.RelaxModel(inputs, keras.layers.BatchNormalization()(code))
     model.compile("adam", "mse", estimator="relax", run_eagerly=True)
-    history = model.fit(X, X[:, :2], callbacks=[Watch(X, X[:, :2])], verbose=0).history
+    watch = Watch(X, X[:, :2])
+    history = model.fit(X, X[:, :2], callbacks=[watch], verbose=0).history
+    notes = watch.measurements[0].sites["code"].notes
+    assert notes == ("No fit of the surrogate: the objective is one number for the batch.",)
     assert "code_temperature" in history
     assert "code_surrogate_fit" not in history
 

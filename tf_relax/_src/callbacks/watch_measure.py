@@ -149,9 +149,8 @@ def surrogate_fits(model: CompiledModel, x: Any, y: Any) -> dict[str, tf.Tensor]
         return {}
     step = Step(model, (x, y, None))
     one = step.record()
+    # Where examples are coupled f is one number for all of them, and has no variance.
     check_coupling(model, one.sites, one.parts, step.moved(), step.tape)
-    if one.sites.batch_coupled:
-        return {}  # the objective is one number for the whole batch
     found: dict[str, tf.Tensor] = {}
     for level in OwnSites(one, with_c).sites.levels():
         values, _ = surrogate_and_derivative(one, level, [site.z for site in level])
@@ -204,7 +203,7 @@ def site_measurement(layer: Any, state: Any, found: dict[str, Any], dead: float)
     fit = found.get("surrogate_fit")
     if fit is not None and not math.isfinite(float(fit)):
         fit = None
-        notes.append("No fit of the surrogate: the objective is the same for the whole batch.")
+        notes.append("No fit of the surrogate: the objective is one number for the batch.")
     variance, squared = float(found["gradient_variance"]), float(found["squared_signal"])
     if variance == 0:
         notes.append("The gradient has no noise.")
