@@ -24,23 +24,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 import architecture_cell as cell
+import common
 import tf_relax
 from architecture_cell import CHANNELS, Cell, Edges, multiplications, prune
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from architecture_results import Found, Row, draw_picture, print_table
 
 CLASSES = 10
 ESTIMATORS = ("relax", "leave_one_out", "reinforce", "concrete")
@@ -55,28 +51,12 @@ class Data(NamedTuple):
     test_labels: np.ndarray
 
 
-class Found(NamedTuple):
-    """What one search ended with."""
-
-    estimator: str
-    architecture: list[str]
-    probabilities: np.ndarray  # [time, edges, operations]
-    shared_accuracy: float  # of the mode, with the weights that all architectures share
-    objective: float  # expected over architectures
-    seconds: float
-
-
-class Row(NamedTuple):
-    """One network, or several with the same role, trained from scratch."""
-
-    name: str
-    accuracy: np.ndarray  # one per network
-    multiplications: np.ndarray
-
-
 def load(dataset: str, path: str | None, seed: int) -> Data:
     """Loads labelled digits of 8 x 8 pixels, or MNIST at half its resolution."""
     if dataset == "digits":
+        common.require("sklearn", "pip install scikit-learn")
+        from sklearn.datasets import load_digits
+
         images, labels = load_digits(return_X_y=True)
         images = (images / 16).reshape(-1, 8, 8, 1).astype("float32")
         order = np.random.default_rng(seed).permutation(len(images))
@@ -283,88 +263,9 @@ def compare(found: Sequence[Found], data: Data, arguments: argparse.Namespace) -
     ]
 
 
-def draw_picture(found: Found, rows: Sequence[Row], path: Path) -> None:
-    """Draws the probabilities over training, the cell that they end in, and what it is worth."""
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(14, 6), width_ratios=(1.2, 1, 1), layout="constrained"
-    )
-    count = len(cell.OPERATIONS)
-    heat = found.probabilities.reshape(len(found.probabilities), -1).T
-    image = left.imshow(heat, aspect="auto", vmin=0, vmax=1, cmap="magma", interpolation="nearest")
-    figure.colorbar(image, ax=left, label="probability")
-    left.set_yticks(range(len(heat)), list(cell.OPERATIONS) * len(cell.EDGES), fontsize=6)
-    for e, (source, target) in enumerate(cell.EDGES):
-        left.axhline(count * e - 0.5, color="white", linewidth=1)
-        left.text(0, count * (e + 0.5) - 0.5, f"{source} → {target}", color="white", va="center")
-    left.set(title=f"operations on the edges ({found.estimator})", xlabel="share of training / %")
-    last = len(found.probabilities) - 1
-    left.set_xticks([0, last / 2, last], ["0", "50", "100"])
-
-    places = np.array([(0.0, 3.0), (-0.9, 2.0), (0.9, 1.0), (0.0, 0.0)])
-    for (source, target), name in zip(cell.EDGES, found.architecture, strict=True):
-        if name == "zero":
-            continue
-        bend = {(0, 3): 0.9, (0, 2): -0.2, (1, 3): 0.2}.get((source, target), 0.0)
-        arrow = {"arrowstyle": "-|>", "connectionstyle": f"arc3,rad={bend}", "color": "tab:blue"}
-        arrow |= {"shrinkA": 14, "shrinkB": 14}
-        middle.annotate("", xy=places[target], xytext=places[source], arrowprops=arrow)
-        # An arc's middle lies half its bend to the side of the chord.
-        x, y = places[target] - places[source]
-        spot = (places[source] + places[target]) / 2 + 0.5 * bend * np.array([y, -x])
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        middle.text(*spot, name, ha="center", va="center", fontsize=9, bbox=box)
-    for node, (x, y) in enumerate(places):
-        circle = {"boxstyle": "circle", "facecolor": "lightgray"}
-        middle.text(x, y, str(node), ha="center", va="center", bbox=circle)
-    middle.set(xlim=(-2.2, 1.6), ylim=(-0.4, 3.4), title="the cell that was found", aspect="equal")
-    middle.set_axis_off()
-
-    for row in rows:
-        plain = row.name == "random"
-        style = {"color": "gray", "marker": "x"} if plain else {"marker": "o"}
-        right.scatter(row.multiplications / 1e3, 100 * row.accuracy, label=row.name, **style)
-    right.set(
-        title="trained from scratch",
-        xlabel="multiplications per image in the cell / 1000",
-        ylabel="test accuracy / %",
-    )
-    right.legend()
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
-def print_table(found: Sequence[Found], rows: Sequence[Row]) -> None:
-    """Prints what each search found and what every network is worth."""
-    names = {
-        one.estimator: one.estimator
-        + ("" if tf_relax.estimators.get(one.estimator).unbiased else " (biased)")
-        for one in found
-    }
-    print(f"{'edge':>18}  " + "  ".join(f"{f'{s} to {t}':9}" for s, t in cell.EDGES))
-    for one in found:
-        print(f"{names[one.estimator]:>18}  " + "  ".join(f"{n:9}" for n in one.architecture))
-    print(
-        "\nsearch: seconds, E[objective], accuracy of the mode with shared weights; then, trained"
-        f"\nfrom scratch: accuracy, and thousands of multiplications per image\n{'':18}"
-        + "".join(f"{c:>10}" for c in ("s", "E[f]", "shared", "mean", "lowest", "highest", "mult."))
-    )
-    searches = {one.estimator: one for one in found}
-    for row in rows:
-        one, accuracy = searches.get(row.name), 100 * row.accuracy
-        print(
-            f"{names.get(row.name, row.name):>18}"
-            + (f"{one.seconds:10.1f}{one.objective:10.3f}" if one else " " * 20)
-            + (f"{100 * one.shared_accuracy:10.1f}" if one else " " * 10)
-            + f"{accuracy.mean():10.1f}{accuracy.min():10.1f}{accuracy.max():10.1f}"
-            + f"{row.multiplications.mean() / 1e3:10.0f}"
-        )
-
-
 def main(argv: list[str] | None = None) -> tuple[list[Found], list[Row]]:
     """Runs the example; returns what the searches found, and the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, output="saved_models/architecture_search.png", jit=False)
     parser.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--data", help="local copy of MNIST: an .npz file")
     parser.add_argument("--estimators", nargs="+", default=ESTIMATORS, metavar="NAME")
@@ -376,18 +277,16 @@ def main(argv: list[str] | None = None) -> tuple[list[Found], list[Row]]:
     parser.add_argument("--random", type=int, default=6, help="architectures to compare with")
     parser.add_argument("--repeats", type=int, default=2, help="trainings of what was found")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("saved_models/architecture_search.png"))
     arguments = parser.parse_args(argv)
 
     data = load(arguments.dataset, arguments.data, arguments.seed)
     found = [search(estimator, data, arguments) for estimator in arguments.estimators]
     rows = compare(found, data, arguments)
     print_table(found, rows)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     draw_picture(found[0], rows, arguments.output)
     print(f"picture: {arguments.output}")
     return found, rows
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

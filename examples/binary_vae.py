@@ -22,21 +22,19 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 import time
 from pathlib import Path
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
 
+import common
 import datasets
 import long_runs
 import table_1
 import tf_relax
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 LATENTS = 200
 MODELS = ("linear1", "linear2", "nonlinear")
@@ -205,23 +203,19 @@ def draw_pictures(model: tf_relax.RelaxModel, images: np.ndarray, path: Path) ->
         "reconstruction": reconstructions,
         "sample": sample_images(model, columns),
     }
-    figure, axes = plt.subplots(len(rows), columns, figsize=(columns * 0.8, len(rows) * 0.95))
+    figure, axes = common.figure(len(rows), columns, width=0.8, height=0.95)
     for row, (label, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=False):
             axis.imshow(picture.reshape(side, side), cmap="gray", vmin=0, vmax=1)
         for axis in row:
             axis.set_axis_off()
         row[0].set_title(label, loc="left", fontsize=9)
-    figure.tight_layout(pad=0.4)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    common.save(figure, path)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Runs the example; returns the bounds that it prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__)
     parser.add_argument("--dataset", choices=datasets.NAMES, default="digits")
     parser.add_argument("--data", help="local copy of the data: an .npz file or its folder")
     parser.add_argument("--model", choices=MODELS, default="linear1")
@@ -236,7 +230,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--samples", type=int, default=100, help="of the importance-weighted bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="default: saved_models, or outputs for table 1")
-    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     parser.add_argument("--reproduce", nargs="*", metavar="CELL", help="of table 1; all if none")
     parser.add_argument("--budget", type=float, default=1.0, help="part of the paper's steps")
     arguments = parser.parse_args(argv)
@@ -294,4 +287,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes="--reproduce" in sys.argv)

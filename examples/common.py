@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ def parser(doc: str, output: str | None = None, seeds: int | None = None, jit: b
 
     Args:
         doc: of the example; shown above the options.
-        output: the default of `--output`, a folder; no such option if not given.
+        output: the default of `--output`, a folder, or a file if it has an ending; no such option
+            if not given.
         seeds: the default of `--seeds`, runs per contestant; no such option if not given.
         jit: whether there is anything that `--no-jit` leaves uncompiled.
     """
@@ -65,7 +67,8 @@ def parser(doc: str, output: str | None = None, seeds: int | None = None, jit: b
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if output is not None:
-        result.add_argument("--output", type=Path, default=Path(output), help="folder of results")
+        goal = "where the figure goes" if Path(output).suffix else "folder of results"
+        result.add_argument("--output", type=Path, default=Path(output), help=goal)
     if seeds is not None:
         result.add_argument("--seeds", type=count, default=seeds, help="runs per contestant")
     if jit:
@@ -95,12 +98,26 @@ def require(package: str, install: str) -> None:
         raise SystemExit(f"This example needs the package {package}: {install}")
 
 
-def run(main: Callable[[], Any]) -> None:
-    """Calls the main function of a script; an interrupt ends it with one line."""
+def run(main: Callable[[], Any], resumes: bool = True) -> None:
+    """Calls the main function of a script; an interrupt ends it with one line.
+
+    Args:
+        main: the function.
+        resumes: whether the same command goes on where it was stopped, or begins anew.
+    """
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nStopped. What was finished has been kept; the same command goes on from there.")
+        if resumes:
+            sys.exit(
+                "\nStopped. What was finished has been kept; the same command goes on from there."
+            )
+        sys.exit("\nStopped before the end. The same command begins anew.")
+
+
+def end_at_interrupt() -> None:
+    """Lets an interrupt end a worker at once and in silence: for `initializer=` of a pool."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Results:
@@ -172,7 +189,7 @@ def plain(axes: Axes) -> None:
 def curve(axes: Axes, x: Sequence[float], seeds: Any, label: str, **look: Any) -> None:
     """Draws the mean over seeds and a band of one standard error; `look` overrides the style."""
     mean, error = mean_and_error(seeds)
-    (line,) = axes.plot(x, mean, label=label, linewidth=2, **{**style(label), **look})
+    (line,) = axes.plot(x, mean, label=label, **{"linewidth": 2, **style(label), **look})
     axes.fill_between(x, mean - error, mean + error, color=line.get_color(), alpha=0.15, lw=0)
 
 

@@ -42,24 +42,21 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import pathlib
 import time
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+import common
 import tf_relax
+from cascades import LENGTH, Problem, negative_log_likelihood, random_graph, spread
 
-LEAK, PASS = 0.05, 0.7
-LENGTH = 5  # transitions per cascade
-SEEDED = 0.2  # P(a node is active at the start of a cascade)
 LEARNING_RATE, SURROGATE_LEARNING_RATE = 0.1, 0.01
 EVALUATIONS = 16  # graphs per step, over which all estimators dispose alike
 EVERY = 10  # steps between two looks at the mode
@@ -67,22 +64,13 @@ SAMPLES = 500  # graphs behind the learned probabilities
 SURROGATE_USERS = ("relax", "relax_2", "nvil")
 RELAX_2 = functools.partial(tf_relax.estimators.Relax, num_samples=2)
 ESTIMATORS = {
-    "relax": (tf_relax.estimators.Relax, {"color": "#009E73", "linestyle": "-"}),
-    "relax_2": (RELAX_2, {"color": "#0072B2", "linestyle": "-"}),
-    "leave_one_out": (tf_relax.estimators.LeaveOneOut, {"color": "#E69F00", "linestyle": "--"}),
-    "nvil": (tf_relax.estimators.Nvil, {"color": "#CC79A7", "linestyle": "-."}),
-    "reinforce": (tf_relax.estimators.Reinforce, {"color": "#D55E00", "linestyle": ":"}),
+    "relax": (tf_relax.estimators.Relax, common.style("relax")),
+    "relax_2": (RELAX_2, {**common.style("relax"), "linestyle": common.DASHED}),
+    "leave_one_out": (tf_relax.estimators.LeaveOneOut, common.style("leave_one_out")),
+    "nvil": (tf_relax.estimators.Nvil, common.style("nvil")),
+    "reinforce": (tf_relax.estimators.Reinforce, common.style("reinforce")),
 }
 DEFAULT = ["relax", "relax_2", "leave_one_out", "reinforce"]
-
-
-class Problem(NamedTuple):
-    """A graph, `[nodes, nodes]`, and transitions along it, each `[transitions, nodes]`."""
-
-    structure: str
-    graph: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
 
 
 class Run(NamedTuple):
@@ -94,52 +82,11 @@ class Run(NamedTuple):
     excess: float
 
 
-def random_graph(structure: str, nodes: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns an adjacency matrix, entry (u, v) for the edge from u to v."""
-    if structure == "edges":
-        graph = rng.random((nodes, nodes)) < 2 / nodes  # two neighbours or so
-        return (graph & ~np.eye(nodes, dtype=bool)).astype("float32")
-    tree = np.zeros((nodes, nodes), "float32")
-    order = [0, *(1 + rng.permutation(nodes - 1))]
-    for i in range(1, nodes):
-        tree[order[rng.integers(i)], order[i]] = 1
-    return tree if structure == "arborescence" else tree + tree.T
-
-
-def spread(
-    graph: np.ndarray, cascades: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the states before and after every transition of some cascades."""
-    states = [rng.random((cascades, len(graph))) < SEEDED]
-    for _ in range(LENGTH):
-        passed = states[-1][:, :, np.newaxis] * PASS * graph
-        quiet = (1 - LEAK) * np.prod(1 - passed, axis=1)
-        states.append(rng.random(quiet.shape) > quiet)
-    states = np.array(states, "float32")
-    return np.concatenate(states[:-1]), np.concatenate(states[1:])
-
-
 def make_problem(structure: str, nodes: int, cascades: int, seed: int) -> Problem:
     """Draws a graph and its data."""
     rng = np.random.default_rng(seed)
     graph = random_graph(structure, nodes, rng)
     return Problem(structure, graph, *spread(graph, cascades, rng))
-
-
-def negative_log_likelihood(graphs: Any, problem: Problem, xp: ModuleType = np) -> Any:
-    """Returns ``-log p(x' | x, A)`` per graph, `[batch]`, as a mean over transitions.
-
-    The module `xp` is NumPy, or `keras.ops`, whose result has a derivative, also between graphs.
-    """
-    before, after = problem.before, problem.after
-    if xp is not np:
-        before, after = tf.constant(before), tf.constant(after)
-    graphs = graphs * (1 - np.eye(problem.graph.shape[0], dtype="float32"))  # no loops
-    # As x is 0 or 1, log(1 - pass A x) = x log(1 - pass A).
-    log_quiet = math.log(1 - LEAK) + before @ xp.log(1 - PASS * graphs)
-    log_active = xp.log(-xp.expm1(log_quiet))
-    log_p = xp.sum(after * log_active + (1 - after) * log_quiet, axis=-1)
-    return -xp.mean(log_p, axis=-1)
 
 
 def f1_score(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -250,15 +197,15 @@ def print_table(results: dict[str, list[Run]], objective: str, seconds: dict[str
         )
 
 
-def plot(problem: Problem, results: dict[str, list[Run]], path: str) -> None:
+def plot(problem: Problem, results: dict[str, list[Run]], path: Path) -> None:
     """Draws the first seed's graph and what the first estimator learned, and curves of all."""
-    figure = Figure(figsize=(11, 9), layout="constrained")
-    (left, right), curves = figure.subplots(2, 2)
+    figure, ((left, right), curves) = common.figure(2, 2, width=5.5, height=4.5)
     name, probability = next(iter(results)), next(iter(results.values()))[0].probability
     draw_graph(left, problem, probability)
     left.set_title("True edges (grey) and learned ones (blue, red if false)")
     image = right.imshow(probability, cmap="Blues", vmin=0, vmax=1)
-    right.scatter(*np.nonzero(problem.graph)[::-1], s=90, facecolors="none", edgecolors="#D55E00")
+    right.grid(visible=False)
+    right.scatter(*np.nonzero(problem.graph)[::-1], s=90, facecolors="none", edgecolors=common.RED)
     right.set(title=f"q(edge), {name}; circles: true edges", xlabel="to", ylabel="from")
     figure.colorbar(image, ax=right, shrink=0.8)
     truth = negative_log_likelihood(problem.graph, problem)
@@ -272,10 +219,8 @@ def plot(problem: Problem, results: dict[str, list[Run]], path: str) -> None:
     curves[1].set(title="The graph above", ylabel="objective, nats per transition")
     for axes in curves:
         axes.set_xlabel("evaluations of the likelihood")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="0.9")
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=72)
+    common.save(figure, path)
 
 
 def draw_graph(axes: Axes, problem: Problem, probability: np.ndarray) -> None:
@@ -292,7 +237,7 @@ def draw_graph(axes: Axes, problem: Problem, probability: np.ndarray) -> None:
         if undirected and u > v:
             continue
         true = problem.graph[u, v] > 0
-        learned = {"color": "#0072B2" if true else "#D55E00", "alpha": float(probability[u, v])}
+        learned = {"color": common.BLUE if true else common.RED, "alpha": float(probability[u, v])}
         for look in ([{"color": "0.8", "linewidth": 6}] if true else []) + [learned]:
             axes.annotate("", place[v], place[u], arrowprops={**options, **look})
     axes.scatter(*place.T, s=420, color="white", edgecolors="black", zorder=3)
@@ -304,7 +249,7 @@ def draw_graph(axes: Axes, problem: Problem, probability: np.ndarray) -> None:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
     """Runs the command line and returns estimator -> runs, one per seed."""
-    parser = argparse.ArgumentParser(description="Infers a hidden graph from what spreads on it.")
+    parser = common.parser(__doc__, output="graph_structure.png", seeds=3, jit=False)
     structures = ["arborescence", "spanning_tree", "edges"]
     parser.add_argument("--structure", choices=structures, default="edges")
     parser.add_argument("--objective", choices=["black_box", "likelihood"], default="black_box")
@@ -313,9 +258,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--cascades", type=int, default=100, help=f"of {LENGTH} transitions each")
     parser.add_argument("--steps", type=int, default=600, help=f"of {EVALUATIONS} evaluations")
-    parser.add_argument("--seeds", type=int, default=3, help="graphs")
-    parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--output", default="graph_structure.png", help="where the figure goes")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first graph; every run has one of its own"
+    )
     args = parser.parse_args(argv)
 
     seeds = range(args.seed, args.seed + args.seeds)
@@ -334,11 +279,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
         f"\n{args.structure}, {args.nodes} nodes, {args.seeds} graphs, objective {args.objective}"
     )
     print_table(results, args.objective, seconds)
-    pathlib.Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     plot(problems[0], results, args.output)
     print(f"\nFigure: {args.output}")
     return results
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -16,25 +16,23 @@ seen are those of the coarse view, each counted as one, and those of the glimpse
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+import common
 import datasets
 import tf_relax
 from canvases import SIDE, Canvases, digit_images, place
+from glimpses import STEP, CoarseView, Crops, Glimpses, positions
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-STEP = 4  # between positions of the glimpse, and the side of a pixel of the coarse view
 CLASSES = 10
 ATTENTION = {
     "relax": tf_relax.estimators.Relax(temperature=0.5),
@@ -43,7 +41,7 @@ ATTENTION = {
     "leave_one_out": tf_relax.estimators.LeaveOneOut(),
     "straight_through": tf_relax.estimators.StraightThrough(),
 }
-BASELINES = ("random", "coarse", "full")
+BASELINES = {"random": "--", "coarse": ":", "full": "-"}  # and their lines, all of them grey
 
 
 class Result(NamedTuple):
@@ -55,56 +53,6 @@ class Result(NamedTuple):
     milliseconds: float  # per thousand canvases, served
     seconds: float  # of training
     curve: list[float]
-
-
-class CoarseView(layers.Layer):
-    """Averages squares of STEP x STEP pixels, as a sensor of lower resolution would."""
-
-    def call(self, canvas: Any) -> Any:
-        return ops.average_pool(canvas, STEP, STEP)
-
-
-class Glimpses(layers.Layer):
-    """Cuts out what one-hot rows `[batch, k, positions]` point at: `[batch, k, glimpse^2]`.
-
-    Also defined for weights between 0 and 1, which blend the patches: the surrogate relaxes the
-    choice. For training, where the patches of all positions exist side by side.
-    """
-
-    def __init__(self, glimpse: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.glimpse = glimpse
-
-    def call(self, canvas: Any, choice: Any) -> Any:
-        patches = tf.image.extract_patches(
-            canvas, [1, self.glimpse, self.glimpse, 1], [1, STEP, STEP, 1], [1] * 4, "VALID"
-        )
-        patches = ops.reshape(patches, (-1, choice.shape[2], self.glimpse**2))
-        return ops.matmul(choice, patches)
-
-    def compute_output_shape(self, canvas_shape: Any, choice_shape: Any) -> Any:
-        return (*choice_shape[:2], self.glimpse**2)
-
-
-class Crops(Glimpses):
-    """Cuts out what indices `[batch, k]` point at, and touches no other pixel: for serving."""
-
-    def call(self, canvas: Any, choice: Any) -> Any:
-        across = positions(self.glimpse)
-        within = tf.range(self.glimpse)
-        y = (STEP * (choice // across))[:, :, None] + within
-        x = (STEP * (choice % across))[:, :, None] + within
-        flat = (y * SIDE)[:, :, :, None] + x[:, :, None, :]
-        pixels = tf.gather(tf.reshape(canvas, [-1, SIDE**2]), flat, batch_dims=1)
-        return tf.reshape(pixels, [-1, choice.shape[1], self.glimpse**2])
-
-    def compute_output_shape(self, canvas_shape: Any, choice_shape: Any) -> Any:
-        return (*choice_shape, self.glimpse**2)
-
-
-def positions(glimpse: int) -> int:
-    """Returns the number of positions of the glimpse along a side."""
-    return (SIDE - glimpse) // STEP + 1
 
 
 class Network(NamedTuple):
@@ -219,7 +167,7 @@ def draw(
     results: dict[str, Result],
 ) -> None:
     """Draws canvases with what was looked at, and accuracy during training."""
-    figure = plt.figure(figsize=(11, 3.9))
+    figure = Figure(figsize=(11, 3.9))
     pictures = figure.add_gridspec(2, 5, left=0.01, right=0.6, top=0.92, bottom=0.02)
     for cell, canvas, guess, chosen, label in zip(
         pictures, canvases, logits.argmax(axis=1), index, labels, strict=False
@@ -231,26 +179,24 @@ def draw(
         axis.set_title(f"read {guess}" if right else f"read {guess}, is {label}", fontsize=9)
         for place_of in chosen:
             y, x = STEP * np.array(divmod(int(place_of), positions(glimpse)))
-            edge = "tab:green" if right else "tab:red"
+            edge = common.SKY if right else common.RED
             axis.add_patch(
-                plt.Rectangle((x - 0.5, y - 0.5), glimpse, glimpse, fill=False, ec=edge, lw=2)
+                Rectangle((x - 0.5, y - 0.5), glimpse, glimpse, fill=False, ec=edge, lw=2)
             )
     axis = figure.add_axes((0.67, 0.14, 0.32, 0.78))
     for name, result in results.items():
         epochs = len(result.curve)
-        axis.plot(np.arange(1, epochs + 1), result.curve, label=name)
+        look = {"linestyle": BASELINES[name]} if name in BASELINES else {}
+        common.curve(axis, np.arange(1, epochs + 1), [result.curve], name, **look)
     axis.set(xlabel="epoch", ylabel="accuracy on validation canvases", ylim=(0, 1))
-    axis.grid(alpha=0.3)
+    common.plain(axis)
     axis.legend(fontsize=8)
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    common.save(figure, path)
 
 
 def main(argv: list[str] | None = None) -> dict[str, Result]:
     """Runs the example; returns the rows of the table that it prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, output="saved_models", jit=False)
     parser.add_argument("--dataset", choices=datasets.LABELLED, default="digits")
     parser.add_argument("--data", help="local copy of the data: an .npz file or its folder")
     parser.add_argument("--networks", nargs="+", default=["relax", *BASELINES], metavar="NAME",
@@ -262,7 +208,6 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--held-out", type=int, default=10_000, help="canvases of the test")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("saved_models"))
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.networks).difference(ATTENTION, BASELINES):
         parser.error(f"no network is called {', '.join(sorted(unknown))}")
@@ -321,7 +266,6 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
         )
 
     if seen is not None:
-        arguments.output.mkdir(parents=True, exist_ok=True)
         path = arguments.output / "hard_attention.png"
         draw(path, *seen, arguments.glimpse, results)
         print(f"\npicture: {path}")
@@ -339,4 +283,4 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -19,20 +19,16 @@ pixels are those of the original in its place. A picture shows puzzles and solut
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tqdm
 
+import common
 import datasets
 import tf_relax
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 # Only "dlax" is unbiased; RELAX would need the probability of a matching, which is not known.
 ESTIMATORS = ("concrete", "gumbel_straight_through", "dlax")
@@ -130,27 +126,22 @@ def train(
 def draw_picture(rows: dict[str, np.ndarray], path: Path) -> None:
     """Draws rows of tiled images, with lines between the tiles."""
     columns = len(next(iter(rows.values())))
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(columns, 1.15 * len(rows)), layout="constrained", squeeze=False
-    )
+    figure, axes = common.figure(len(rows), columns, width=1, height=1.15)
     for row, (name, tiles) in zip(axes, rows.items(), strict=True):
         p, size = (round(number**0.5) for number in tiles.shape[1:])
         for panel, image in zip(row, join(tiles), strict=True):
             panel.imshow(image, cmap="gray_r", vmin=0, vmax=1)
             for k in range(1, p):
                 for line in (panel.axhline, panel.axvline):
-                    line(k * size - 0.5, color="tab:blue", linewidth=0.5)
+                    line(k * size - 0.5, color=common.BLUE, linewidth=0.5)
             panel.set(xticks=[], yticks=[])
         row[0].set_ylabel(name, fontsize="small")
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    common.save(figure, path)
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     """Trains, prints a table and draws a picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, output="jigsaw.png", jit=False)
     parser.add_argument("--dataset", choices=datasets.NAMES, default="digits")
     parser.add_argument("--data", help="local copy of the data: an .npz file or its folder")
     parser.add_argument("--p", type=int, choices=(2, 3, 4), default=2, help="tiles per side")
@@ -164,7 +155,6 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--test-images", type=int, default=2000, help="at most")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("jigsaw.png"), help="the picture")
     arguments = parser.parse_args(argv)
 
     keras.utils.set_random_seed(arguments.seed)
@@ -190,7 +180,6 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
             f"{name:<24} {bias:<9} {row['tiles right']:>12.4f} {row['images right']:>13.4f} "
             f"{row['pixel MSE']:>10.5f}"
         )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     shown = slice(10)
     draw_picture(
         {"scrambled": puzzles[shown], "reassembled": found[shown], "original": test[shown]},
@@ -201,4 +190,4 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -30,18 +30,17 @@ Grathwohl et al. (2018), arXiv:1711.00123, equation 6 and figure 2.
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+import common
 import tf_relax
 from tf_relax.surrogates import is_surrogate_variable
 
@@ -57,7 +56,8 @@ TITLES = {
     "lax": "(d) LAX: (a) + (b) + (c)",
 }
 MEAN = {"color": "black", "markeredgecolor": "white", "markersize": 9, "label": "mean"}
-COLORS = {"reinforce": "#D55E00", "pathwise": "#56B4E9", "score": "#0072B2", "lax": "#009E73"}
+COLORS = {"reinforce": common.RED, "pathwise": common.SKY, "score": common.BLUE}
+COLORS["lax"] = common.GREEN
 
 
 class Parts(NamedTuple):
@@ -152,11 +152,10 @@ def print_table(found: Parts, exact: np.ndarray) -> None:
             print(f"{title:<38} {mean:9.4f} {error:8.4f} {variance:10.4f}")
 
 
-def plot(found: Parts, exact: np.ndarray, path: str) -> None:
+def plot(found: Parts, exact: np.ndarray, path: Path) -> None:
     """Draws one row of histograms per component of the gradient."""
-    figure = Figure(figsize=(15, 6.4), layout="constrained")
+    figure, grid = common.figure(len(COMPONENTS), len(TITLES), width=3.75, height=3.2)
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    grid = figure.subplots(len(COMPONENTS), len(TITLES), sharey="row")
     for k, (row, symbol) in enumerate(zip(grid, ("μ", "log σ"), strict=True)):
         # What lies outside of the middle 99 % of (a) would squeeze the rest.
         low, high = np.quantile(found.reinforce[:, k], [0.005, 0.995])
@@ -164,30 +163,28 @@ def plot(found: Parts, exact: np.ndarray, path: str) -> None:
         bins = np.linspace(low, high, 201)
         for axes, (name, title) in zip(row, TITLES.items(), strict=True):
             samples = getattr(found, name)[:, k]
+            if axes is not row[0]:
+                axes.sharey(row[0])
+                axes.tick_params(labelleft=False)
             axes.hist(samples, bins, color=COLORS[name], density=True, log=True)
             axes.axvline(exact[k], color="black", linewidth=1, label="exact gradient")
             axes.plot(*(samples.mean(), 0.025), "^", transform=axes.get_xaxis_transform(), **MEAN)
             axes.set_title(f"{title}\nvariance {samples.var():.3g}", fontsize=10)
             axes.set(xlabel=f"gradient in {symbol}", xlim=(low, high))
-            axes.spines[["top", "right"]].set_visible(False)
         row[0].set(ylabel="density")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=120)
+    common.save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> tuple[Parts, np.ndarray]:
     """Runs the command line and returns the parts and the exact gradient."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, output="lax_parts.png")
     parser.add_argument("--mean", type=float, default=0.0, help="mu")
     parser.add_argument("--log-sigma", type=float, default=0.0, help="log sigma")
     parser.add_argument("--steps", type=int, default=10_000, help="steps of the surrogate")
     parser.add_argument("--samples", type=int, default=100_000, help="in the histograms")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", default="lax_parts.png", help="where the figure goes")
-    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     args = parser.parse_args(argv)
 
     start = time.perf_counter()
@@ -197,11 +194,10 @@ def main(argv: Sequence[str] | None = None) -> tuple[Parts, np.ndarray]:
     noise = np.random.default_rng(args.seed).normal(size=(args.samples, 1)).astype("float32")
     found, exact = parts(model, noise), exact_gradient(model)
     print_table(found, exact)
-    pathlib.Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     plot(found, exact, args.output)
     print(f"\n{time.perf_counter() - start:.0f} s. Figure: {args.output}")
     return found, exact
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

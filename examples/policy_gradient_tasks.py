@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import gymnasium
 import keras
 
 import tf_relax
+
+if TYPE_CHECKING:
+    import gymnasium
 
 
 class Settings(NamedTuple):
@@ -72,19 +74,26 @@ class Task(NamedTuple):
     settings: dict[str, Settings]
 
 
+def make(name: str, **options: Any) -> gymnasium.Env:
+    """Makes an environment of Gymnasium."""
+    import gymnasium  # here, so that the script can say how to get it
+
+    return gymnasium.make(name, **options)
+
+
 def cartpole(**options: Any) -> gymnasium.Env:
     """Makes CartPole-v1 with the time limit of its first version."""
-    return gymnasium.make("CartPole-v1", max_episode_steps=200, **options)
+    return make("CartPole-v1", max_episode_steps=200, **options)
 
 
 def pendulum(**options: Any) -> gymnasium.Env:
     """Makes the inverted pendulum of MuJoCo."""
-    return gymnasium.make("InvertedPendulum-v5", **options)
+    return make("InvertedPendulum-v5", **options)
 
 
 def lunarlander(**options: Any) -> gymnasium.Env:
     """Makes the lunar lander with discrete actions."""
-    return gymnasium.make("LunarLander-v3", **options)
+    return make("LunarLander-v3", **options)
 
 
 _CARTPOLE = Settings(

@@ -30,7 +30,6 @@ MuJoCo needs OpenGL. Reference: Grathwohl et al. (2018), arXiv:1711.00123, secti
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import dataclasses
 import json
@@ -46,23 +45,15 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+import common
 import tf_relax
+from policy_gradient_runs import POINTS, WINDOW, Run, curve, load, print_table
 from policy_gradient_tasks import TASKS, Task, build
 
-WINDOW = 100  # episodes behind a mean return
-POINTS = 400  # of a curve, at most
-# Colours that stand for estimators as in toy.py.
-STYLES = {
-    "reinforce": {"color": "#D55E00", "linestyle": ":"},
-    "a2c": {"color": "#0072B2", "linestyle": "--"},
-    "relax": {"color": "#009E73", "linestyle": "-"},
-    "relax_value": {"color": "#E69F00", "linestyle": "-."},
-    "lax": {"color": "#009E73", "linestyle": "-"},
-    "lax_value": {"color": "#E69F00", "linestyle": "-."},
-}
+STYLES = {name: common.STYLES[name] for name in ("reinforce", "a2c", "relax", "lax")}
+STYLES |= {f"{x}_value": {**STYLES[x], "linestyle": common.MIXED} for x in ("relax", "lax")}
 
 
 class Job(NamedTuple):
@@ -75,32 +66,6 @@ class Job(NamedTuple):
     stop: bool
     jit_compile: bool
     gif: str | None
-
-
-@dataclasses.dataclass
-class Run:
-    """What one run gave, as a line of the results holds it.
-
-    Attributes:
-        env: name of the task.
-        estimator: name in its settings.
-        seed: of networks, noise and environments.
-        solved_after: episodes, or `None`.
-        solved_frames: frames, or `None`.
-        seconds: of training.
-        curves: by what was logged, thinned out: "episodes", "frames", "return",
-            "gradient_log_variance".
-        gif: where an episode was drawn, or why none was.
-    """
-
-    env: str
-    estimator: str
-    seed: int
-    solved_after: int | None
-    solved_frames: int | None
-    seconds: float
-    curves: dict[str, list[float | None]]
-    gif: str | None = None
 
 
 class Frames(keras.callbacks.Callback):
@@ -197,34 +162,12 @@ def record(trainer: tf_relax.rl.PolicyGradient, task: Task, path: str, seed: int
     return f"no GIF, as the environment does not render here ({lines[-1]}); try MUJOCO_GL=egl"
 
 
-def print_table(env: str, runs: dict[str, list[Run]]) -> None:
-    """Prints how many episodes every seed took, and mean and spread per estimator."""
-    task = TASKS[env]
-    print(f"\n{env}: episodes until {WINDOW} in a row had a mean return of {task.threshold:g}")
-    header = f"{'solved':>7} {'mean':>7} {'std':>6} {'frames':>9} {'final return':>13}"
-    print(f"{'estimator':<12} {header}  episodes, seed by seed")
-    for estimator, seeds in runs.items():
-        solved = [run.solved_after for run in seeds if run.solved_after is not None]
-        frames = [run.solved_frames for run in seeds if run.solved_frames is not None]
-        mean, std, total = "-", "-", "-"
-        if solved:
-            mean, total = f"{np.mean(solved):.0f}", f"{np.mean(frames):.0f}"
-        if len(solved) > 1:
-            std = f"{np.std(solved, ddof=1):.0f}"
-        final = [run.curves["return"][-1] for run in seeds]
-        known = [value for value in final if value is not None]
-        last = f"{np.mean(known):.1f}" if known else "-"
-        count = f"{len(solved)}/{len(seeds)}"
-        each = " ".join("-" if r.solved_after is None else str(r.solved_after) for r in seeds)
-        print(f"{estimator:<12} {count:>7} {mean:>7} {std:>6} {total:>9} {last:>13}  {each}")
-    print("mean, std (over seeds) and frames are those of the seeds that solved it")
-
-
 def plot(env: str, runs: dict[str, list[Run]], path: pathlib.Path) -> None:
     """Draws the mean return above the log-variance of the gradient."""
     task = TASKS[env]
-    figure = Figure(figsize=(8, 8), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
+    figure, [[above], [below]] = common.figure(2, width=8, height=4)
+    below.sharex(above)
+    above.tick_params(labelbottom=False)
     for estimator, seeds in runs.items():
         label = estimator.upper().replace("_VALUE", ", V + c")
         for axes, name in ((above, "return"), (below, "gradient_log_variance")):
@@ -235,44 +178,15 @@ def plot(env: str, runs: dict[str, list[Run]], path: pathlib.Path) -> None:
     above.axhline(task.threshold, color="0.4", linewidth=1)
     above.set(title=f"{env}, {len(next(iter(runs.values())))} seeds", ylabel="return")
     below.set(xlabel=task.axis, ylabel="log-variance of the policy gradient")
-    for axes in (above, below):
-        axes.grid(color="0.9")
-        axes.spines[["top", "right"]].set_visible(False)
     figure.legend(
         handles=above.get_lines()[:-1], loc="outside upper center", ncols=4, frameon=False
     )
-    figure.savefig(path, dpi=120)
+    common.save(figure, path)
 
 
-def curve(seeds: list[Run], axis: str, name: str) -> tuple[np.ndarray, ...]:
-    """Returns x, and lowest, mean and highest y over the seeds, as far as all of them go."""
-    known = []
-    for run in seeds:
-        x, y = (np.array(run.curves[key], float) for key in (axis, name))
-        known.append((x[np.isfinite(y)], y[np.isfinite(y)]))
-    known = [(x, y) for x, y in known if len(x)]
-    if not known:  # too short a run for any point
-        nothing = np.full(1, np.nan)
-        return nothing, nothing, nothing, nothing
-    start, end = max(x[0] for x, _ in known), min(x[-1] for x, _ in known)
-    grid = np.linspace(start, max(start, end), POINTS)
-    values = np.array([np.interp(grid, x, y) for x, y in known])
-    return grid, values.min(axis=0), values.mean(axis=0), values.max(axis=0)
-
-
-def load(env: str, paths: Sequence[str]) -> dict[str, list[Run]]:
-    """Returns the runs in an environment that files hold, by estimator."""
-    runs: dict[str, list[Run]] = {}
-    for path in paths:
-        for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
-            run = Run(**json.loads(line))
-            if run.env == env:
-                runs.setdefault(run.estimator, []).append(run)
-    return {name: sorted(seeds, key=lambda run: run.seed) for name, seeds in runs.items()}
-
-
-def share_cores(processes: int) -> None:
+def start_worker(processes: int) -> None:
     """Gives a process its share of the cores, before TensorFlow takes all of them."""
+    common.end_at_interrupt()
     threads = max(1, (os.cpu_count() or 1) // processes)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -302,7 +216,7 @@ def run_all(jobs: list[Job], processes: int, path: pathlib.Path) -> None:
         context = multiprocessing.get_context("spawn")
         # Says so if a process dies, which a `Pool` would wait for.
         with concurrent.futures.ProcessPoolExecutor(
-            processes, context, share_cores, (processes,)
+            processes, context, start_worker, (processes,)
         ) as pool:
             futures = [pool.submit(train, job) for job in jobs]
             for future in concurrent.futures.as_completed(futures):
@@ -312,7 +226,7 @@ def run_all(jobs: list[Job], processes: int, path: pathlib.Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
     """Runs the command line and returns estimator -> runs."""
-    parser = argparse.ArgumentParser(description="Policy gradients on Gymnasium environments.")
+    parser = common.parser(__doc__, output="outputs", seeds=5)
     parser.add_argument("--env", choices=TASKS, default="cartpole")
     parser.add_argument(
         "--estimator",
@@ -322,14 +236,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
         help=f"{', '.join(STYLES)} (default: all that the environment has settings for)",
     )
     parser.add_argument("--frames", type=int, help="frames per run (default: the environment's)")
-    parser.add_argument("--seeds", type=int, default=5, help="runs per estimator")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--stop", action="store_true", help="stop a run once it has solved it")
     parser.add_argument("--processes", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--output", default="outputs", help="folder of figure, results and GIFs")
     parser.add_argument("--draw", nargs="+", metavar="FILE", help="draw these results; no training")
     parser.add_argument("--no-gif", action="store_true", help="do not render episodes")
-    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     args = parser.parse_args(argv)
     task = TASKS[args.env]
     estimators = args.estimator or list(task.settings)
@@ -337,11 +248,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
     if unknown:
         known = ", ".join(task.settings)
         parser.error(f"no settings for {', '.join(unknown)} on {args.env}: there are {known}")
+    if missing := [file for file in args.draw or () if not pathlib.Path(file).is_file()]:
+        parser.error(f"there is no file {', '.join(missing)} to draw")
 
-    folder = pathlib.Path(args.output)
+    folder = args.output
     folder.mkdir(parents=True, exist_ok=True)
     files = args.draw
     if files is None:
+        common.require("gymnasium", "pip install 'tf-relax[rl]'")
         path = folder / f"runs_{args.env}.jsonl"
         files = [str(path)]
         seeds = range(args.first_seed, args.first_seed + args.seeds)
@@ -375,4 +289,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[Run]]:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

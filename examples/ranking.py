@@ -32,22 +32,21 @@ Grathwohl et al. (2018), arXiv:1711.00123; Gadetsky et al. (2020), arXiv:1911.10
 
 from __future__ import annotations
 
-import argparse
 import functools
 import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+import common
 import tf_relax
+from ranking_results import Result, plot, print_table, row
 from tf_relax.estimators import LeaveOneOut, Nvil, Reinforce, Relax
 
 ITEMS, PLACES, CATEGORIES, TASTES = 10, 6, 3, 6
@@ -89,14 +88,6 @@ class Setting(NamedTuple):
     learning_rates: tuple[float, ...]
     seeds: int
     queries: int
-
-
-class Result(NamedTuple):
-    """One method at its learning rate, `[seeds, checkpoints]`: revenue of samples and of modes."""
-
-    learning_rate: float
-    sampled: np.ndarray
-    mode: np.ndarray
 
 
 def make_queries(count: int, seed: int) -> Queries:
@@ -265,68 +256,15 @@ def compete(name: str, setting: Setting, progress: tqdm | None = None) -> Result
     return best
 
 
-def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard error over the first axis, 0 if there is just one value."""
-    count = len(values)
-    return values.mean(0), values.std(0, ddof=1 if count > 1 else 0) / np.sqrt(count)
-
-
-def row(name: str, result: Result) -> str:
-    """Returns a row of the table."""
-    (s, s_error), (m, m_error) = (mean_and_error(r) for r in (result.sampled, result.mode))
-    cells = f"{s[-1]:9.3f} +- {s_error[-1]:.3f} {s[len(s) // 2]:10.3f}"
-    cells += f" {m[-1]:9.3f} +- {m_error[-1]:.3f}"
-    return f"{name:<28} {result.learning_rate:6g} {cells}"
-
-
-def plot(
-    results: dict[str, Result], evaluations: np.ndarray, value_order: float, path: Path
-) -> None:
-    """Draws the revenue of sampled slates over the evaluations, and one standard error."""
-    figure, axes = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
-    colours = [
-        "#00C28C",
-        "#009E73",
-        "#006B4E",
-        "#0072B2",
-        "#56B4E9",
-        "#CC79A7",
-        "#D55E00",
-        "#E69F00",
-        "0.6",
-        "0.0",
-    ]
-    for name, colour in zip(METHODS, colours, strict=True):
-        if name not in results:
-            continue
-        mean, error = mean_and_error(results[name].sampled)
-        width, dashes = (
-            2.6 if name.startswith("relax") else 1.6,
-            "--" if name == "listwise" else "-",
-        )
-        axes.plot(evaluations, mean, dashes, label=name, color=colour, linewidth=width)
-        axes.fill_between(evaluations, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
-    axes.axhline(value_order, color="0.5", linestyle=":", label="order by appeal x price (labels)")
-    axes.set(xlabel="evaluations of the revenue", ylabel="expected revenue of sampled slates")
-    axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
 def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
     """Runs the command line and returns the result of every method."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__, output="ranking.png", seeds=3, jit=False)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=16, help="evaluations per step")
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.003, 0.01])
-    parser.add_argument("--seeds", type=int, default=3, help="runs per learning rate")
     parser.add_argument("--queries", type=int, default=400, help="held out, and for validation")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="NAME")
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--output", type=Path, default=Path("ranking.png"))
     args = parser.parse_args(argv)
     if args.batch_size < 4 or args.batch_size % 4:
         parser.error("--batch-size has to be a multiple of 4, the largest number of samples")
@@ -336,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
     start = time.perf_counter()
     if args.workers > 1:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(args.workers, context, common.end_at_interrupt) as pool:
             jobs = {name: pool.submit(compete, name, setting) for name in args.methods}
             results = {}
             for name in (progress := tqdm(jobs, unit="method")):
@@ -352,14 +290,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
     evaluations = checkpoints(args.steps) * args.batch_size
     print(f"\nRevenue on {args.queries} held-out queries after {evaluations[-1]} evaluations,")
     print(f"mean and standard error over {args.seeds} seeds")
-    print(f"{'method':<28} {'rate':>6} {'sampled slates':>18} {'half way':>9} {'mode':>18}")
-    for name, result in results.items():
-        print(row(name, result))
-    print(f"{'order by appeal * price, known labels':<35} {value_order:9.3f}")
+    print_table(results, value_order)
     plot(results, evaluations, value_order, args.output)
     print(f"\n{time.perf_counter() - start:.0f} s. Figure: {args.output}")
     return results
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -23,13 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import matplotlib as mpl
 import numpy as np
 
+import common
 from tf_relax import sequences
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 SYMBOLS = "$()[]"  # token 0 begins and ends strings
 STOP, LENGTH = 0, 12
@@ -139,7 +136,7 @@ def tuned(
 
 def main(argv: list[str] | None = None) -> dict[tuple[str, float], Outcome]:
     """Trains, prints and draws; returns what was reached."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = common.parser(__doc__, output="outputs/rlhf_toy", jit=False)
     names = ["leave_one_out", "unordered_set", "relax", "grpo", "reinforce"]
     parser.add_argument("--estimators", nargs="+", choices=names, default=names[:1])
     parser.add_argument("--kl-weights", nargs="+", type=float, default=[0.02, 0.1, 0.5])
@@ -148,7 +145,6 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, float], Outcome]:
     parser.add_argument("--steps", type=int, default=600, help="on the reward")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("outputs/rlhf_toy"))
     arguments = parser.parse_args(argv)
 
     keras.utils.set_random_seed(arguments.seed)
@@ -171,19 +167,23 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, float], Outcome]:
 
 def draw(outcomes: dict[tuple[str, float], Outcome], folder: Path) -> None:
     """Draws the balance that was reached against the divergence that it took."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figure, axis = plt.subplots(figsize=(5, 3.4))
-    for name in dict.fromkeys(name for name, _ in outcomes):
-        own = sorted((o.kl, 100 * o.balanced) for (each, _), o in outcomes.items() if each == name)
-        axis.plot(*zip(*own, strict=True), "o-", label=name)
-    axis.set(xlabel="divergence from the reference, nats", ylabel="samples that balance, %")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(folder / "balance.png", dpi=150)
-    plt.close(figure)
+    figure, [[axis]] = common.figure(width=6.4, height=4)
+    names = list(dict.fromkeys(name for name, _ in outcomes))
+    for name in names:
+        own = [(o.kl, 100 * o.balanced, weight) for (n, weight), o in outcomes.items() if n == name]
+        kl, balanced, weights = zip(*sorted(own), strict=True)
+        marker = "s" if name == "reference" else "o"
+        axis.plot(kl, balanced, marker=marker, linewidth=2, label=name, **common.style(name))
+        if name == names[-1]:  # those of the others are nearby
+            for x, y, weight in zip(kl, balanced, weights, strict=True):
+                at = {"xytext": (7, -13), "textcoords": "offset points", "color": "0.35"}
+                axis.annotate(f"{weight:g}", (x, y), fontsize=9, **at)
+    axis.set(xlabel="KL divergence from the reference, nats", ylabel="samples that balance, %")
+    axis.set(xlim=(-0.05, None), ylim=(None, 103))
+    axis.legend(frameon=False, loc="lower right", title="numbers: weight of the divergence")
+    common.save(figure, folder / "balance.png")
     print(f"\nfigure: {folder / 'balance.png'}")
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

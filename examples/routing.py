@@ -24,17 +24,14 @@ import time
 from pathlib import Path
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import scipy.optimize
 import tensorflow as tf
 from tqdm import tqdm
 
+import common
 import tf_relax
 from tf_relax import sequences
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 CLIP = 10.0  # of logits, so that no city is ruled out too early
 
@@ -224,31 +221,29 @@ def train(name: str, arguments: argparse.Namespace, test: np.ndarray, best: np.n
 
 def draw(results: dict, test: np.ndarray, trips: np.ndarray, path: Path) -> None:
     """Draws the gaps, and tours of the first model beside optimal ones."""
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4))
+    figure, [axes] = common.figure(1, 4, width=3.25, height=3.4)
     for name, result in results.items():
-        axes[0].plot(result["steps"], result["gaps"], label=name)
+        common.curve(axes[0], result["steps"], [result["gaps"]], name)
     axes[0].set(xlabel="steps", ylabel="greedy tours above the optimum, %")
     axes[0].set_ylim(bottom=0)
-    axes[0].grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    model = next(iter(results.values()))["model"]
+    first, model = next((name, result["model"]) for name, result in results.items())
+    own = common.style(first)["color"]
     starts = np.zeros((3, 1), "int32")
     tours = np.concatenate([starts, model.predict([test[:3], starts], verbose=0)], axis=1)
     for axis, cities, tour, trip in zip(axes[1:], test, tours, trips, strict=False):
-        for order, style, width in ((trip, "0.8", 5), (tour, "C0", 1.5)):
+        for order, style, width in ((trip, "0.8", 5), (tour, own, 1.5)):
             line = cities[[*order, order[0]]]
             axis.plot(line[:, 0], line[:, 1], color=style, linewidth=width)
         axis.scatter(cities[:, 0], cities[:, 1], color="k", s=12, zorder=3)
         excess = 100 * (lengths(cities, tour) / lengths(cities, trip) - 1)
         axis.set(title=f"{excess:.1f} % above the optimum (grey)", xticks=[], yticks=[])
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    common.save(figure, path)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains, prints and draws; returns the last gaps in %."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = common.parser(__doc__, output="outputs/routing", jit=False)
     names = ["leave_one_out", "unordered_set", "relax"]
     parser.add_argument("--estimators", nargs="+", choices=names, default=names[:1])
     parser.add_argument("--cities", type=int, default=20)
@@ -261,7 +256,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--test", type=int, default=500, help="instances that gaps are measured on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path("outputs/routing"))
     arguments = parser.parse_args(argv)
     if not 2 <= arguments.samples <= arguments.cities:
         parser.error("--samples: at least two tours, and no more than there are cities to begin in")
@@ -289,4 +283,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -25,23 +25,20 @@ table says which estimator is biased. A picture shows both fractions and matrice
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
 import tqdm
+from matplotlib.figure import Figure
 
+import common
 import tf_relax
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-METHODS = ("gumbel_sinkhorn", "plackett_luce")
+METHODS = {"gumbel_sinkhorn": "concrete", "plackett_luce": "relax"}  # and what trains them
 LISTS_PER_STEP = 20
 
 
@@ -167,13 +164,15 @@ def draw_picture(
     results: dict[str, Result], shown: dict[str, tuple[np.ndarray, np.ndarray]], path: Path
 ) -> None:
     """Draws the errors over training, and a relaxed and a hard matrix of every method."""
-    figure = plt.figure(figsize=(4.5 + 2.4 * len(shown), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.5 + 2.4 * len(shown), 4.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(4.5, 2.4 * len(shown)))
     axes = left.subplots()
+    common.plain(axes)
     for method, result in results.items():
         bias = "unbiased" if result.unbiased else "biased"
-        (line,) = axes.plot(result.steps, result.wrong, label=f"{method} ({bias})")
-        axes.plot(result.steps, result.sampled_wrong, ":", c=line.get_color(), label="its samples")
+        color = common.style(METHODS[method])["color"]
+        axes.plot(result.steps, result.wrong, c=color, label=f"{method} ({bias})")
+        axes.plot(result.steps, result.sampled_wrong, ":", c=color, label="its samples")
     axes.set(xlabel="step", ylabel="lists with any error", ylim=(-0.03, 1.03))
     axes.legend()
     panels = right.subplots(2, len(shown), squeeze=False)
@@ -182,8 +181,7 @@ def draw_picture(
             panel.imshow(matrix, cmap="gray_r", vmin=0, vmax=1)
             panel.set_title(f"{method}\n{kind}", fontsize="small")
             panel.set(xticks=[], yticks=[])
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    common.save(figure, path)
 
 
 def print_table(results: dict[str, Result]) -> None:
@@ -202,9 +200,7 @@ def print_table(results: dict[str, Result]) -> None:
 
 def main(argv: list[str] | None = None) -> dict[str, Result]:
     """Trains with one method or both, prints a table and draws a picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, output="sorting.png", jit=False)
     parser.add_argument("--n", type=int, default=10, help="length of the lists")
     parser.add_argument("--method", choices=(*METHODS, "both"), default="both")
     parser.add_argument("--steps", type=int, default=1500)
@@ -214,7 +210,6 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
     parser.add_argument("--iterations", type=int, default=20, help="of Sinkhorn's normalisation")
     parser.add_argument("--test-lists", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("sorting.png"), help="the picture")
     arguments = parser.parse_args(argv)
 
     n, temperature = arguments.n, arguments.temperature
@@ -229,11 +224,10 @@ def main(argv: list[str] | None = None) -> dict[str, Result]:
         soft = temperature if method == "gumbel_sinkhorn" else 0.1
         shown[method] = matrices(model, test[0][0], soft)
     print_table(results)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     draw_picture(results, shown, arguments.output)
     print(f"picture: {arguments.output}")
     return results
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

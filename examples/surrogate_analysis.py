@@ -27,19 +27,18 @@ arXiv:1711.00123, section 5.1 and figure 3.
 
 from __future__ import annotations
 
-import argparse
-import pathlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+import common
 import tf_relax
 import toy
 from tf_relax.surrogates import is_surrogate_variable
@@ -52,7 +51,7 @@ FIXED = "rebar, fixed"
 ESTIMATORS = ("reinforce", "rebar", FIXED, "relax")
 FIXED_TEMPERATURE = 0.5
 EXACT = {"color": "black", "linewidth": 1, "linestyle": (0, (4, 4))}
-STYLES = {**toy.STYLES, FIXED: {"color": "#56B4E9", "linestyle": (0, (6, 2, 1, 2))}}
+STYLES = {**toy.STYLES, FIXED: {"color": common.SKY, "linestyle": common.MIXED}}
 STYLES["reinforce"] = {**STYLES["reinforce"], "zorder": 3}  # REBAR's learned estimate is the same
 
 
@@ -176,11 +175,10 @@ def print_table(t: float, analyses: dict[str, Analysis]) -> None:
         print(f"{estimator:<14} {cells}")
 
 
-def plot(results: dict[float, dict[str, Analysis]], logit: float, path: str) -> None:
+def plot(results: dict[float, dict[str, Analysis]], logit: float, path: Path) -> None:
     """Draws one row per target: surrogates, estimates, and the estimates from nearby."""
-    figure = Figure(figsize=(15, 4.2 * len(results)), layout="constrained")
+    figure, grid = common.figure(len(results), 3, width=5, height=4.2)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    grid = figure.subplots(len(results), 3, squeeze=False)
     for (left, middle, right), (t, analyses) in zip(grid, results.items(), strict=True):
         relaxed = left.plot(Z, f(sigmoid(Z), t), color="0.4", linewidth=1.2, label="f(σ(z))")
         exact = analyses["relax"].exact
@@ -201,11 +199,9 @@ def plot(results: dict[float, dict[str, Analysis]], logit: float, path: str) -> 
         right.set(title=f"Estimates near the exact gradient, t = {t:g}", xlabel="z", ylabel="g(z)")
         for axes in (left, middle, right):
             shade(axes, logit)
-            axes.grid(color="0.9")
-            axes.spines[["top", "right"]].set_visible(False)
     handles = [line, *relaxed, *unique(middle)]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    figure.savefig(path, dpi=120)
+    common.save(figure, path)
 
 
 def shade(axes: Axes, logit: float) -> None:
@@ -233,15 +229,11 @@ def unique(axes: Axes) -> list:
 
 def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, Analysis]]:
     """Runs the command line and returns target -> estimator -> analysis."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.parser(__doc__, output="surrogate_analysis.png")
     parser.add_argument("--t", type=float, nargs="+", default=[0.45, 0.499], help="targets")
     parser.add_argument("--logit", type=float, default=0.0, help="the logit a that stays fixed")
     parser.add_argument("--steps", type=int, default=10_000, help="steps of the surrogates")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", default="surrogate_analysis.png", help="where the figure goes")
-    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     args = parser.parse_args(argv)
 
     start = time.perf_counter()
@@ -260,11 +252,10 @@ def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, Analysis]]:
                 results[t][estimator] = fixed.analyse()
     for t, analyses in results.items():
         print_table(t, analyses)
-    pathlib.Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     plot(results, args.logit, args.output)
     print(f"\n{time.perf_counter() - start:.0f} s. Figure: {args.output}")
     return results
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -41,76 +41,35 @@ arXiv:1711.00123, section 5.1; for t = .45 Tucker et al. (2017), arXiv:1703.0737
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
-import pathlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+import common
 import tf_relax
+from toy_results import Run, Z, plot, print_table, tenth
 
 LEARNING_RATE = 0.01
 NODES = 10_000  # noise values behind every variance
 BATCHES = 20  # of NODES draws each, behind every check of the mean
 ROUNDING = 1e-8  # what float32 leaves of f(1) - f(0) = 1 - 2t, times the largest P (1 - P)
 CHECKPOINTS = 100  # measurements along a run
-Z = np.linspace(-8.0, 8.0, 401, dtype="float32")
-# Okabe and Ito's colours stay apart under colour blindness; within a colour, which stands for a
-# family of estimators, the dashes differ.
-SPARSE, DASHED, MIXED, DENSE = (0, (1, 3)), (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (2, 1))
-STYLES = {
-    "reinforce": {"color": "#D55E00", "linestyle": ":"},
-    "rebar": {"color": "#0072B2", "linestyle": "--"},
-    "relax": {"color": "#009E73", "linestyle": "-"},
-    # The score function with a baseline, of its own past or of another sample.
-    "nvil": {"color": "#D55E00", "linestyle": DASHED},
-    "leave_one_out": {"color": "#D55E00", "linestyle": MIXED},
-    # Control variates: a network, Taylor expansions, Stein operators.
-    "dlax": {"color": "#009E73", "linestyle": DENSE},
-    "muprop": {"color": "#0072B2", "linestyle": MIXED},
-    "double_cv": {"color": "#0072B2", "linestyle": DENSE},
-    "rodeo": {"color": "#0072B2", "linestyle": SPARSE},
-    # Antithetic samples.
-    "disarm": {"color": "#E69F00", "linestyle": "-"},
-    "arms": {"color": "#E69F00", "linestyle": DASHED},
-    # No noise at all.
-    "exact": {"color": "#000000", "linestyle": "-"},
-    # Biased: the derivative of something else.
-    "concrete": {"color": "#CC79A7", "linestyle": "-"},
-    "straight_through": {"color": "#CC79A7", "linestyle": DASHED},
-    "gumbel_straight_through": {"color": "#CC79A7", "linestyle": SPARSE},
-    "reinmax": {"color": "#CC79A7", "linestyle": MIXED},
-}
+ESTIMATORS = ["reinforce", "rebar", "relax", "nvil", "leave_one_out", "dlax", "muprop", "double_cv"]
+ESTIMATORS += ["rodeo", "disarm", "arms", "exact", "concrete", "straight_through"]
+ESTIMATORS += ["gumbel_straight_through", "reinmax"]
+STYLES = {name: common.STYLES[name] for name in ESTIMATORS}
 PAPER = ["reinforce", "rebar", "relax"]
-SURROGATES = ["rebar", "relax", "dlax"]  # the estimators with a c(z)
 LEARNERS = {  # those with a network
     "relax": tf_relax.estimators.Relax,
     "dlax": tf_relax.estimators.Dlax,
     "nvil": tf_relax.estimators.Nvil,
 }
-
-
-class Run(NamedTuple):
-    """One seed: what was measured at the checkpoints, and at an early one c at `Z` and a z-score.
-
-    The z-score is that of the mean gradient, held against the true one. Evaluations of the
-    objective, at hard and at relaxed samples, are counted per step.
-    """
-
-    probability: np.ndarray
-    log_variance: np.ndarray
-    surrogate: np.ndarray
-    z_score: float
-    evaluations: int
 
 
 class Toy:
@@ -278,76 +237,9 @@ def train(toy: Toy, t: float, checkpoints: np.ndarray, seed: int, progress: tqdm
     return Run(*np.array(measured).T, surrogate, z_score, toy.evaluations)
 
 
-def tenth(checkpoints: np.ndarray) -> int:
-    """Returns the checkpoint whose surrogate is shown: early, as c drifts once P is near 0."""
-    return max(1, len(checkpoints) // 10)
-
-
-def print_table(t: float, runs: dict[str, list[Run]]) -> None:
-    """Prints where the seeds of one target ended, and what the means of their gradients were."""
-    width = max(10, *map(len, runs))
-    print(f"\nt = {t:g}: means over the seeds at the last step, and the largest P(b=1)")
-    header = f"{'loss':>8} {'P(b=1)':>8} {'largest':>8} {'log-variance':>13}"
-    print(f"{'estimator':<{width}} {'evals':>5} {header} {'unbiased':>9} {'bias z':>7}")
-    for estimator, seeds in runs.items():
-        p = [run.probability[-1] for run in seeds]
-        mean, log_variance = np.mean(p), np.mean([run.log_variance[-1] for run in seeds])
-        loss = t * t + (1 - 2 * t) * mean
-        unbiased = "yes" if tf_relax.estimators.get(estimator).unbiased else "no"
-        cells = f"{loss:8.5f} {mean:8.3f} {max(p):8.3f} {log_variance:13.2f}"
-        cells = f"{seeds[0].evaluations:5} {cells} {unbiased:>9} {root_mean_square(seeds):>7}"
-        print(f"{estimator:<{width}} {cells}")
-
-
-def root_mean_square(seeds: list[Run]) -> str:
-    """Returns the z-scores of some seeds in one: about 1 or below without bias."""
-    known = [run.z_score**2 for run in seeds if not math.isnan(run.z_score)]
-    return f"{np.sqrt(np.mean(known)):.1f}" if known else "-"
-
-
-def plot(results: dict[float, dict[str, list[Run]]], checkpoints: np.ndarray, path: str) -> None:
-    """Draws one row per target: training curves, log-variance and surrogates."""
-    figure = Figure(figsize=(14, 4 * len(results)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    early = checkpoints[tenth(checkpoints)]
-    grid = figure.subplots(len(results), 3, squeeze=False)
-    for (left, middle, right), (t, runs) in zip(grid, results.items(), strict=True):
-        few = len(runs) <= 4  # the bands of more would hide each other
-        for estimator, seeds in runs.items():
-            draw(left, checkpoints, [run.probability for run in seeds], estimator, band=few)
-            draw(middle, checkpoints, [run.log_variance for run in seeds], estimator, band=few)
-            if estimator in SURROGATES:
-                draw(right, Z, [run.surrogate for run in seeds], estimator)
-        f = (1 / (1 + np.exp(-Z / 0.5)) - t) ** 2
-        relaxed = right.plot(Z, f, color="0.4", linewidth=1.2, label="f(σ(z/λ)) at λ = ½")
-        left.set(title=f"Training curves, t = {t:g}", xlabel="iteration", ylabel="P(b = 1)")
-        middle.set(title=f"Noise, t = {t:g}", xlabel="iteration", ylabel="log-variance of g")
-        right.set(title=f"Surrogates at iteration {early}, t = {t:g}", xlabel="z", ylabel="c(z)")
-        for axes in (left, middle, right):
-            axes.grid(color="0.9")
-            axes.spines[["top", "right"]].set_visible(False)
-    handles = [*left.get_lines(), *relaxed]
-    columns = math.ceil(len(handles) / math.ceil(len(handles) / 6))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
-    figure.savefig(path, dpi=120)
-
-
-def draw(
-    axes: Axes, x: np.ndarray, seeds: list[np.ndarray], estimator: str, band: bool = True
-) -> None:
-    """Draws the median over seeds and, if asked, a band that holds the middle 80 % of them."""
-    low, median, high = np.quantile(seeds, [0.1, 0.5, 0.9], axis=0)
-    label = estimator.upper().replace("_", " ")
-    (line,) = axes.plot(x, median, label=label, linewidth=2, **STYLES[estimator])
-    if band:
-        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-
-
 def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, list[Run]]]:
     """Runs the command line and returns target -> estimator -> runs."""
-    parser = argparse.ArgumentParser(
-        description="Gradient estimators on one coin, by default RELAX, REBAR and REINFORCE."
-    )
+    parser = common.parser(__doc__, output="toy.png", seeds=5)
     parser.add_argument("--t", type=float, nargs="+", default=[0.45, 0.499], help="targets")
     parser.add_argument(
         "--estimators",
@@ -360,9 +252,6 @@ def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, list[Run]]]
         "the logarithm of a mean over samples (default: those of the paper's figure)",
     )
     parser.add_argument("--steps", type=int, default=10_000, help="iterations per run")
-    parser.add_argument("--seeds", type=int, default=5, help="runs per target and estimator")
-    parser.add_argument("--output", default="toy.png", help="where the figure goes")
-    parser.add_argument("--no-jit", action="store_true", help="do not compile with XLA")
     args = parser.parse_args(argv)
     estimators = list(STYLES) if "all" in args.estimators else args.estimators
 
@@ -380,7 +269,6 @@ def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, list[Run]]]
                 ]
     for t, runs in results.items():
         print_table(t, runs)
-    pathlib.Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     plot(results, checkpoints, args.output)
     seconds = time.perf_counter() - start
     print(f"\n{args.seeds} seeds, {args.steps} steps each: {seconds:.0f} s. Figure: {args.output}")
@@ -388,4 +276,4 @@ def main(argv: Sequence[str] | None = None) -> dict[float, dict[str, list[Run]]]
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main, resumes=False)

@@ -1,12 +1,39 @@
 """Options, styles and results that the examples share."""
 
 import json
+import pathlib
+import re
+import signal
 
 import numpy as np
 import pytest
 
 import common
 import tf_relax
+
+FILES = {path.name: path.read_text() for path in pathlib.Path(common.__file__).parent.glob("*.py")}
+SHARING = {name: text for name, text in FILES.items() if name != "common.py"}
+
+
+def test_no_example_is_longer_than_300_lines():
+    assert len(FILES) > 20
+    lines = {name: len(text.splitlines()) for name, text in FILES.items()}
+    assert {name: count for name, count in lines.items() if count > 300} == {}
+
+
+def test_every_script_with_options_has_the_common_parser_and_ends_in_one_line():
+    assert [name for name, text in SHARING.items() if "ArgumentParser(" in text] == []
+    scripts = {name: text for name, text in SHARING.items() if ".add_argument(" in text}
+    assert len(scripts) > 12
+    for part in ("common.parser(__doc__", "common.run(main"):
+        assert [name for name, text in scripts.items() if part not in text] == []
+
+
+def test_colours_have_one_place():
+    colour = re.compile(r"""["'](#[0-9A-Fa-f]{6}|tab:\w+|C\d)["']""")
+    assert {
+        name: colour.findall(text) for name, text in SHARING.items() if colour.search(text)
+    } == {}
 
 
 def test_every_estimator_has_a_style_of_its_own():
@@ -37,6 +64,13 @@ def test_parser_has_the_options_that_it_was_asked_for(tmp_path, capsys):
     assert vars(common.parser("What.", jit=False).parse_args([])) == {}
 
 
+@pytest.mark.parametrize(
+    ("output", "goal"), [("outputs/x", "folder of results"), ("x.png", "where the figure goes")]
+)
+def test_help_says_whether_the_output_is_a_folder(output, goal):
+    assert goal in common.parser("What.", output=output).format_help()
+
+
 def test_a_missing_package_is_named_with_its_remedy():
     common.require("numpy", "pip install numpy")
     with pytest.raises(SystemExit, match=r"needs the package no_such_thing: pip install thing"):
@@ -49,6 +83,17 @@ def test_an_interrupt_ends_with_one_line():
 
     with pytest.raises(SystemExit, match="the same command goes on"):
         common.run(interrupted)
+    with pytest.raises(SystemExit, match="The same command begins anew"):
+        common.run(interrupted, resumes=False)
+
+
+def test_a_worker_dies_at_an_interrupt():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        common.end_at_interrupt()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_results_are_computed_once(tmp_path):
@@ -78,6 +123,10 @@ def test_mean_and_error():
 def test_a_figure_is_drawn_and_saved(tmp_path):
     made, [[axes, _]] = common.figure(columns=2)
     common.curve(axes, [0, 1], [[1, 2], [3, 4]], "relax")
+    common.curve(axes, [0, 1], [[1, 2], [3, 4]], "relax, K = 2", linewidth=3, linestyle="--")
     common.save(made, tmp_path / "deep" / "figure.png")
-    assert axes.get_lines()[0].get_color() == common.GREEN
+    one, two = axes.get_lines()
+    assert one.get_color() == two.get_color() == common.GREEN
+    assert [line.get_linewidth() for line in (one, two)] == [2, 3]
+    assert two.get_linestyle() == "--"
     assert (tmp_path / "deep" / "figure.png").stat().st_size > 1000
