@@ -37,6 +37,7 @@ def test_make_targets_exist():
 def test_linked_and_named_files_exist():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
+        text = re.sub(r"^```py.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         folder = (ROOT / page).parent
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             assert (folder / link).exists(), f"{page}: {link}"

@@ -57,19 +57,19 @@ def test_equations_become_mathml():
     pytest.importorskip("latex2mathml", reason="needs the extra docs")
     sys.path.insert(0, str(DOCS / "hooks"))
     try:
-        import site_equations
+        import site_pages
     finally:
         sys.path.remove(str(DOCS / "hooks"))
     content = r'<p><span class="arithmatex">\(b \sim p(b \mid a) &lt; 1\)</span></p>'
-    html = site_equations.on_page_content(content)
+    html = site_pages.on_page_content(content)
     assert "<math" in html
     assert "&#x0223C;" in html
     assert "arithmatex" not in html
     with pytest.raises(ValueError, match=r"does not know \\nonsense"):
-        site_equations.on_page_content(r'<span class="arithmatex">\(\nonsense x\)</span>')
-    display = site_equations.on_page_content('<div class="arithmatex">\\[\nx\n\\]</div>')
+        site_pages.on_page_content(r'<span class="arithmatex">\(\nonsense x\)</span>')
+    display = site_pages.on_page_content('<div class="arithmatex">\\[\nx\n\\]</div>')
     assert 'display="block"' in display
-    table = site_equations.on_page_content("<table><tr><td>1</td></tr></table>")
+    table = site_pages.on_page_content("<table><tr><td>1</td></tr></table>")
     assert table.startswith('<div class="wide"><table>')
 
 

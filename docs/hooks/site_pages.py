@@ -1,4 +1,4 @@
-"""What the site needs beside its plugins: equations as MathML, which browsers show themselves."""
+"""What the site needs beside its plugins: equations as MathML, and nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -37,12 +37,16 @@ def mathml(latex: str, display: str) -> str:
     )
 
 
-def on_page_content(content: str, **_: Any) -> str:
-    """Typesets the equations of a page."""
+def on_page_content(content: str, page: Any = None, **_: Any) -> str:
+    """Typesets the equations of a page, and mends the links of notebooks."""
     content = _DISPLAY.sub(lambda match: mathml(match[1], "block"), content)
     content = _INLINE.sub(lambda match: mathml(match[1], "inline"), content)
     if 'class="arithmatex"' in content:
         raise ValueError("An equation of this page was not recognised.")
+    if page is not None and page.file.src_path.endswith(".ipynb"):
+        content = re.sub(
+            r'href="(?![a-z]+:)([^"#]+)\.(?:md|ipynb)([#"])', r'href="\1.html\2', content
+        )
     # Wide tables scroll by themselves, not the page with them.
     content = re.sub(r"<table>", '<div class="wide"><table>', content)
     return content.replace("</table>", "</table></div>")
