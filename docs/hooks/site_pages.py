@@ -11,6 +11,13 @@ import latex2mathml.converter
 # What the Markdown extension makes of $...$ and $$...$$, in pages and in docstrings.
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 _DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+# What holds no equations of a notebook: code, its outputs, pictures and every other tag.
+_KEPT = re.compile(
+    "("
+    + "|".join(rf"<{tag}\b.*?</{tag}>" for tag in ("pre", "code", "script", "style", "svg"))
+    + "|<[^>]+>)",
+    re.DOTALL,
+)
 _SPACED = r'\1<mspace width="0.17em"/>'
 
 
@@ -37,6 +44,12 @@ def mathml(latex: str, display: str) -> str:
     )
 
 
+def _typeset_dollars(text: str) -> str:
+    """Typesets the equations of a notebook, which reach the page as they were written."""
+    text = re.sub(r"\$\$(.+?)\$\$", lambda m: mathml(m[1], "block"), text, flags=re.DOTALL)
+    return re.sub(r"\$([^$]+?)\$", lambda m: mathml(m[1], "inline"), text)
+
+
 def on_page_content(content: str, page: Any = None, **_: Any) -> str:
     """Typesets the equations of a page, and mends the links of notebooks."""
     content = _DISPLAY.sub(lambda match: mathml(match[1], "block"), content)
@@ -44,6 +57,10 @@ def on_page_content(content: str, page: Any = None, **_: Any) -> str:
     if 'class="arithmatex"' in content:
         raise ValueError("An equation of this page was not recognised.")
     if page is not None and page.file.src_path.endswith(".ipynb"):
+        content = "".join(
+            part if part.startswith("<") else _typeset_dollars(part)
+            for part in _KEPT.split(content)
+        )
         content = re.sub(
             r'href="(?![a-z]+:)([^"#]+)\.(?:md|ipynb)([#"])', r'href="\1.html\2', content
         )

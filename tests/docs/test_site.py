@@ -110,6 +110,10 @@ def test_equations_are_typeset(site):
     text = (site / "concepts.html").read_text()
     assert text.count("<math") > 20
     assert "arithmatex" not in text
+    for page in (site / "tutorials").glob("*.html"):
+        text = re.sub(r"<(pre|script|style)\b.*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        assert "<math" in text
+        assert "$" not in re.sub(r"<[^>]+>", "", text), page.name
     for page in site.rglob("*.html"):
         assert not re.search(r'class="arithmatex"', page.read_text()), page.name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -205,14 +206,19 @@ def soft_race(z: tf.Tensor, temperature: tf.Tensor, steps: int) -> tf.Tensor:
         items = only_possible(row)
         if len(rows) > z.shape[-2]:  # one row for all steps: when all are taken, that was it
             items *= tf.cast(tf.reduce_sum(items, axis=-1, keepdims=True) > step, row.dtype)
-        y.append(tf.nn.softmax((row + left) / temperature) * items)
-        largest = y[-1] >= tf.reduce_max(y[-1], axis=-1, keepdims=True)
-        others = tf.reduce_sum(
-            tf.where(largest, tf.zeros_like(y[-1]), y[-1]), axis=-1, keepdims=True
+        u = (row + left) / temperature
+        y.append(tf.nn.softmax(u) * items)
+        lone = y[-1] > 0.5
+        # log(1 - y) is log1p(-y) but where y is nearly 1: there it is what the others have of the
+        # sum, taken in logarithms. Of 1/x and 1/x^2 of a small x, which its derivatives would hold,
+        # the second is beyond float32.
+        others = tf.reduce_logsumexp(tf.where(lone, u.dtype.min, u), axis=-1, keepdims=True)
+        others -= tf.reduce_logsumexp(u, axis=-1, keepdims=True)
+        left += tf.where(
+            lone,
+            tf.maximum(others, math.log(1e-30)),
+            tf.math.log1p(-tf.where(lone, tf.zeros_like(u), y[-1])),
         )
-        # 1 - y is the sum of the others where it would cancel; with ties nothing does.
-        lone = largest & (tf.reduce_max(y[-1], axis=-1, keepdims=True) > 0.5)
-        left += tf.math.log(tf.maximum(tf.where(lone, others, 1 - y[-1]), 1e-30))
     return tf.stack(y, axis=-2)
 
 
