@@ -361,7 +361,7 @@ def test_frozen_layers_learn_nothing():
 
 def test_files_of_the_layout_before_this_one():
     config = RelaxBernoulli(name="code").get_config()
-    with pytest.raises(ValueError, match=r"RelaxBernoulli 'code' was saved by tf_relax 0\.1"):
+    with pytest.raises(ValueError, match=r"RelaxBernoulli 'code' was saved before tf_relax 0\.1\.0"):
         RelaxBernoulli.from_config({**config, "surrogate": {}, "temperature": 0.1, "scale": 1.0})
 
 
