@@ -361,7 +361,8 @@ def test_frozen_layers_learn_nothing():
 
 def test_files_of_the_layout_before_this_one():
     config = RelaxBernoulli(name="code").get_config()
-    with pytest.raises(ValueError, match=r"RelaxBernoulli 'code' was saved before tf_relax 0\.1\.0"):
+    message = r"RelaxBernoulli 'code' was saved before tf_relax 0\.1\.0"
+    with pytest.raises(ValueError, match=message):
         RelaxBernoulli.from_config({**config, "surrogate": {}, "temperature": 0.1, "scale": 1.0})
 
 
