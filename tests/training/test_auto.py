@@ -223,6 +223,32 @@ def test_a_layer_that_is_called_twice_is_not_enumerated():
     assert repr(model.estimator) == repr(BITS)
 
 
+class Annealed(keras.layers.Layer):
+    """Scales by a weight that a callback may change, and no gradient does."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, x):
+        return self.scale * x
+
+
+@pytest.mark.parametrize(
+    ("between", "coupled", "expected"),
+    [
+        (Annealed, None, BITS),  # may be a statistic
+        (Annealed, False, Exact(8)),
+        (keras.layers.LayerNormalization, None, Exact(8)),
+        (keras.layers.LayerNormalization, True, BITS),  # a layer that nobody knows, say
+        (keras.layers.BatchNormalization, None, BITS),
+    ],
+)
+def test_what_is_said_of_the_batch_goes_before_what_is_guessed(between, coupled, expected):
+    model = chain(bits(3), between=[between()])
+    model.compile("adam", "mse", batch_coupled=coupled)
+    assert repr(model.estimator) == repr(expected)
+
+
 # --------------------------------------------------------------------------------- when
 
 

@@ -33,7 +33,7 @@ def choose(
         estimator: that the user asks for.
         loss: that the model is compiled with.
         importance_samples: of the objective, or `None`.
-        batch_coupled: whether the user says that examples depend on each other's samples.
+        batch_coupled: whether examples depend on each other's samples, where the user says so.
     """
     if not isinstance(estimator, Auto) or not is_ready(model):
         return estimator
@@ -52,13 +52,15 @@ def facts(
     model: CompiledModel, loss: Any, importance_samples: int | None, batch_coupled: bool | None
 ) -> Facts:
     """Returns what a built model and its objective are; the arguments are those of `choose`."""
+    if batch_coupled is None:
+        batch_coupled = mixes_examples(loss) or _keeps_statistics(model)
     return Facts(
         layers=model.stochastic_layers,
         relaxable=Relaxable.of(loss),
         importance_samples=importance_samples,
         num_outcomes=_num_outcomes(model),
         deterministic=Relaxable.of(loss) is Relaxable.ALL and not _draws_elsewhere(model),
-        separate_examples=not (batch_coupled or mixes_examples(loss) or _keeps_statistics(model)),
+        separate_examples=not batch_coupled,
     )
 
 

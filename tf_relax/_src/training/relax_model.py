@@ -124,7 +124,9 @@ class RelaxModel(Estimated, Saved):
                 they do through a BatchNormalization after a stochastic layer. An unbiased gradient
                 must then hold every example accountable for the whole batch, at the price of a
                 higher variance. `None` detects layers with batch statistics, and
-                `keras.losses.Circle`.
+                `keras.losses.Circle`. `"auto"` chooses before anything has run and takes any weight
+                that no gradient trains for such a statistic: `False` says that it is none, but a
+                setting that a callback changes, say.
             **kwargs: further arguments of `keras.Model.compile`.
 
         Raises:
