@@ -159,8 +159,8 @@ def draw(
         left.errorbar(cost, mean, error, label=method, capsize=2, **look)
     left.set(xscale="log", xlabel="thousand multiply-adds per image", ylabel="accuracy / %")
     best = max(row.accuracy.mean() for row in rows) * 100
-    left.set_ylim(best - 12, best + 1)
-    left.legend(fontsize=6.5, frameon=False, loc="lower right")
+    left.set_ylim(best - 8, best + 1)
+    left.legend(fontsize=6.5, frameon=False, loc="upper left")
 
     chosen, moved = weights > 0, setting.test.moved
     for k, (name, where) in enumerate({"in the middle": ~moved, "displaced": moved}.items()):
