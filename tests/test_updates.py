@@ -53,6 +53,11 @@ def observed(graphs):
     watched(graphs).fit(np.eye(3), np.eye(3), callbacks=[callback], verbose=0)
 
 
+def watched_in_training(graphs):
+    callback = tf_relax.callbacks.Watch(np.eye(3), np.eye(3))
+    watched(graphs).fit(np.eye(3), np.eye(3), callbacks=[callback], verbose=0)
+
+
 def audited(graphs):
     model = watched(graphs)
     tf_relax.audit(
@@ -99,6 +104,7 @@ def penalised_policy(graphs):
         fitted,
         fitted_in_float16,
         observed,
+        watched_in_training,
         audited,
         fitted_by_reinmax,
         with_a_loss_that_knows_the_model,

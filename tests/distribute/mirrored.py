@@ -96,6 +96,7 @@ def tools():
         callbacks = [
             tf_relax.callbacks.BackupAndRestore(f"{folder}/backup", save_freq=1),
             tf_relax.callbacks.GradientVariance(x, y, frequency=1),
+            tf_relax.callbacks.Watch(x, y),
             keras.callbacks.ModelCheckpoint(f"{folder}/model.keras"),
             keras.callbacks.ReduceLROnPlateau(monitor="loss"),
             keras.callbacks.EarlyStopping(monitor="bits_gradient_variance", mode="min"),
@@ -106,6 +107,7 @@ def tools():
     two.compile("adam", "mse", estimator="relax")  # outside of the scope that it was made in
     found["outside"] = two.fit(x, y, batch_size=4, verbose=0).history["loss"]
     found["variance"] = history["bits_gradient_variance"]
+    found["watched"] = history["bits_entropy"]
     predicted = [made.predict(x, batch_size=8, verbose=0) for made in (loaded, two)]
     found["finite"] = np.isfinite([*predicted, np.full_like(predicted[0], found.pop("outside"))])
     return found

@@ -68,6 +68,8 @@ def what_stands_around_a_training_works_on_two_replicas(found):
     np.testing.assert_allclose(found["audit_one"], found["audit_two"], rtol=1e-9)
     assert len(found["variance"]) == 2
     assert np.all(found["variance"] > 0)
+    assert len(found["watched"]) == 2
+    assert np.all(np.isfinite(found["watched"]))
     assert found["distance"] == 0
     assert found["finite"].all()
 

@@ -1,8 +1,10 @@
 """Messages about `audit`, callbacks and metrics."""
 
+import tensorflow as tf
+
 from tests.messages.rows import Row, X, Y, model_of, plain_model, weighted
 from tf_relax import audit
-from tf_relax.callbacks import GradientVariance
+from tf_relax.callbacks import GradientVariance, Watch
 from tf_relax.metrics import importance_weighted_bound
 
 ROWS = [
@@ -57,6 +59,48 @@ ROWS = [
             "GradientVariance measures the estimator of a tf_relax.RelaxModel. 'plain' is a "
             "Functional."
         ),
+    ),
+    Row(
+        "watch_frequency",
+        lambda: Watch(X, Y, frequency=0),
+        ValueError,
+        "Watch: `frequency` must be a whole number, at least 1. Received: 0",
+    ),
+    Row(
+        "watch_gradients",
+        lambda: Watch(X, Y, gradients=1),
+        ValueError,
+        "Watch: `gradients` must be a whole number, at least 2. Received: 1",
+    ),
+    Row(
+        "watch_share",
+        lambda: Watch(X, Y, dead_below=1.0),
+        ValueError,
+        "Watch: `dead_below` must lie in (0, 1). Received: 1.0",
+    ),
+    Row(
+        "watch_data_set",
+        lambda: Watch(tf.data.Dataset.from_tensor_slices((X, Y)).batch(2)),
+        TypeError,
+        (
+            "Watch measures on one batch of arrays or tensors. Received: _BatchDataset. Take a "
+            "batch out of it: x, y = next(iter(dataset))."
+        ),
+    ),
+    Row(
+        "watch_nothing",
+        lambda: Watch(X[:0], Y[:0]),
+        ValueError,
+        (
+            "Watch: `x` has no rows, so there is nothing to measure on. Pass a batch of inputs "
+            "such as the first hundred of those that the model trains on."
+        ),
+    ),
+    Row(
+        "watch_plain_model",
+        lambda: plain_model().fit(X, Y, callbacks=[Watch(X, Y)], verbose=0),
+        TypeError,
+        ("Watch measures the stochastic layers of a tf_relax.RelaxModel. 'plain' is a Functional."),
     ),
     Row(
         "bound_samples",
