@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
 import latex2mathml.converter
+from mkdocs.structure.files import File
 
 # What the Markdown extension makes of $...$ and $$...$$, in pages and in docstrings.
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
@@ -48,6 +50,13 @@ def _typeset_dollars(text: str) -> str:
     """Typesets the equations of a notebook, which reach the page as they were written."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda m: mathml(m[1], "block"), text, flags=re.DOTALL)
     return re.sub(r"\$([^$]+?)\$", lambda m: mathml(m[1], "inline"), text)
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Adds the changelog, which stands beside the package, as a page."""
+    text = Path(config.config_file_path).with_name("CHANGELOG.md").read_text()
+    files.append(File.generated(config, "changes.md", content=text))
+    return files
 
 
 def on_page_content(content: str, page: Any = None, **_: Any) -> str:
