@@ -285,7 +285,7 @@ class GroupNormalized(SequenceEstimator):
     Shao et al. (2024), equation 3. The mean $\bar R_t = \frac{1}{K} \sum_j R_{jt}$ holds the
     sequence's own return, which only shrinks the gradient; the division by the deviation weighs
     prompts by how sure the model is of them, and that by the length favours short good sequences
-    and long bad ones.
+    and long bad ones. $10^{-4}$ is added to the deviation: equal returns teach nothing.
 
     Args:
         num_samples: $K$, at least 2.
