@@ -6,7 +6,8 @@
 200 Bernoulli latents with a learned prior, two layers of 200 LeakyReLU (.3) units on either side,
 MNIST binarised dynamically, batches of 100, Adam at 1e-3. The bound is that of 5,000 training
 images. Runs go on where they were stopped, and what is complete is not run again: with more
-`--steps` the table and the figure hold what there is of them.
+`--steps` the table and the figure hold what there is of them. `--table` trains nothing, and shows
+how far each has come.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import keras
 import matplotlib as mpl
 import numpy as np
 from contestants import ESTIMATORS, batches, compile_for, load_images
+from race_figure import COLOURS
 from tqdm import tqdm
 
 import long_runs
@@ -58,8 +60,13 @@ def run(
     model = build(images.mean(axis=0))
     compile_for(model, ESTIMATORS[name])
     held = (np.random.default_rng(0).random(images[:5000].shape) < images[:5000]).astype("float32")
-    own = folder / "".join(c if c.isalnum() else "_" for c in name)
+    own = folder_of(name, folder)
     return long_runs.train(model, batches(images, 0), held, steps, steps // every, own, {})
+
+
+def folder_of(name: str, folder: Path) -> Path:
+    """Returns the folder of the run of one estimator."""
+    return folder / "".join(c if c.isalnum() else "_" for c in name)
 
 
 def draw(runs: dict[str, list[long_runs.Checkpoint]], path: Path) -> None:
@@ -67,8 +74,9 @@ def draw(runs: dict[str, list[long_runs.Checkpoint]], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     for name, checkpoints in runs.items():
         bounds = [each.bound for each in checkpoints]
-        axes[0].plot([each.step / 1e3 for each in checkpoints], bounds, label=name)
-        axes[1].plot([each.seconds for each in checkpoints], bounds)
+        color = COLOURS.get(name.split(",")[0], "0.5")
+        axes[0].plot([each.step / 1e3 for each in checkpoints], bounds, label=name, color=color)
+        axes[1].plot([each.seconds for each in checkpoints], bounds, color=color)
     # The first thousands of steps are a cliff that would hide all differences.
     later = [each.bound for checkpoints in runs.values() for each in checkpoints[1:]]
     if later:
@@ -92,13 +100,22 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--every", type=int, default=5000, help="steps from bound to bound")
     parser.add_argument("--output", type=Path, default=Path("outputs/rodeo_protocol"))
+    parser.add_argument("--table", action="store_true", help="of what has been run; train nothing")
     arguments = parser.parse_args(argv)
 
-    images = load_images(arguments.dataset, arguments.data)
     runs = {}
-    for name in tqdm(arguments.estimators, desc="estimators"):
-        runs[name] = run(name, images, arguments.steps, arguments.every, arguments.output)
-        tqdm.write(f"{name}: {runs[name][-1].bound:.2f} nats")
+    if arguments.table:
+        for name in arguments.estimators:
+            log = folder_of(name, arguments.output) / "log.csv"
+            if found := long_runs.read(log, arguments.every):
+                runs[name] = found
+        if not runs:
+            parser.error(f"--table: no runs of these estimators in {arguments.output}")
+    else:
+        images = load_images(arguments.dataset, arguments.data)
+        for name in tqdm(arguments.estimators, desc="estimators"):
+            runs[name] = run(name, images, arguments.steps, arguments.every, arguments.output)
+            tqdm.write(f"{name}: {runs[name][-1].bound:.2f} nats")
     print("\n| estimator | steps | seconds | bound | published, a million steps |")
     print("|---" * 5 + "|")
     for name, checkpoints in sorted(runs.items(), key=lambda pair: -pair[1][-1].bound):

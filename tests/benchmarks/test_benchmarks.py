@@ -61,6 +61,10 @@ def test_the_rodeo_protocol_goes_on(tmp_path, capsys):
     assert all(-100 < bounds[name] < -20 for name in names)
     assert re.search(r"\| rodeo, K = 2 \| 40 \| .* \| -101.89 \|", capsys.readouterr().out)
     assert (tmp_path / "bounds.png").stat().st_size > 1000
+    assert rodeo_protocol.main([*command, "--table"]) == bounds
+    with pytest.raises(SystemExit):
+        rodeo_protocol.main(["--table", f"--output={tmp_path / 'none'}"])
+    assert "no runs of these estimators" in capsys.readouterr().err
 
 
 def test_gradient_variance():
