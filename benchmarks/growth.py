@@ -62,11 +62,11 @@ def estimator_of(name: str, samples: int) -> Any:
     return Relax(surrogate="objective", num_samples=samples, coupling="antithetic")
 
 
-def measure(along: str, name: str, arguments: Any) -> list[float]:
+def measure(along: str, sizes: list[int], name: str, arguments: Any) -> list[float]:
     """Returns the median milliseconds a step for every size."""
     images = (np.random.default_rng(0).random((3200, 784)) < 0.13).astype("float32")
     runs = []
-    for size in tqdm(SIZES[along], desc=f"{name}, {along}: compiling"):
+    for size in tqdm(sizes, desc=f"{name}, {along}: compiling"):
         setting = {**USUAL, along: size}
         model = made(setting["latents"], setting["layers"], estimator_of(name, setting["samples"]))
         data = endless(images, setting["batch"])
@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--along", nargs="+", choices=SIZES, default=list(SIZES))
     names = ["relax, objective, antithetic", "leave_one_out"]
     parser.add_argument("--estimators", nargs="+", choices=names, default=names)
+    parser.add_argument("--at-most", type=int, help="leave out larger sizes")
     parser.add_argument("--steps", type=int, default=50, help="steps per round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where to write what was measured")
@@ -94,8 +95,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for along in arguments.along:
         for name in arguments.estimators:
-            times = measure(along, name, arguments)
-            sizes = SIZES[along]
+            sizes = [s for s in SIZES[along] if not arguments.at_most or s <= arguments.at_most]
+            times = measure(along, sizes, name, arguments)
             power = math.log(times[-1] / times[-2]) / math.log(sizes[-1] / sizes[-2])
             result[f"{name}, {along}"] = {"sizes": sizes, "ms": times, "power": power}
             shown = ", ".join(f"{s}: {t:.2f}" for s, t in zip(sizes, times, strict=True))
