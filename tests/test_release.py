@@ -155,7 +155,11 @@ def test_workflows_make_what_there_is():
     for name in targets:
         assert re.search(rf"^{name}:", MAKEFILE, re.M), name
     scripts = {name for line in commands for name in re.findall(r"\S+\.py\b", line)}
-    assert scripts == {".github/release_notes.py", "tests/test_smoke.py"}
+    assert scripts == {
+        ".github/release_notes.py",
+        "tests/docs/test_site.py",
+        "tests/test_smoke.py",
+    }
     assert all((ROOT / name).exists() for name in scripts)
 
 

@@ -253,9 +253,9 @@ def test_command_prints_draws_exports_and_goes_on(small, tmp_path, capsys, monke
     np.save(tmp_path / "x.npy", small[1].x[:5])
     paths = [tmp_path / "served", tmp_path / "x.npy", tmp_path / "answers.npz"]
     subprocess.run([sys.executable, "-c", SERVE, *map(str, paths)], check=True, timeout=120)
-    answer = np.load(paths[2])
-    assert answer["logits"].shape == (5, 10)
-    np.testing.assert_array_equal(answer["weights"].sum(axis=1), 1)
+    with np.load(paths[2]) as answer:
+        assert answer["logits"].shape == (5, 10)
+        np.testing.assert_array_equal(answer["weights"].sum(axis=1), 1)
 
     def fail(*_):
         raise AssertionError("trained again")
